@@ -1,0 +1,55 @@
+"""ppgrad: gradients of expectations over stochastic programs, estimated site by site.
+
+Write a program once, as a Pyro model with policy sites and reward sites; say what is wanted of it
+with an objective; choose at each site how the gradient is estimated; measure what the choice costs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "ppgrad.sites": ("policy", "reward", "cost"),
+    "ppgrad.core": (
+        "Baseline",
+        "CannotBeExact",
+        "Draw",
+        "Estimator",
+        "Facts",
+        "InvalidAssignment",
+        "InvalidInput",
+        "InvalidProgram",
+        "NoGradientPath",
+        "NonFinite",
+        "PpgradError",
+        "Problem",
+        "Sample",
+        "Signal",
+        "SiteInfo",
+        "Unsupported",
+    ),
+    "ppgrad.estimators": ("Enumerate", "Pathwise", "ScoreFunction", "all_estimators"),
+    "ppgrad.baselines": ("Constant", "Critic", "LeaveOneOut", "MovingAverage"),
+    "ppgrad.engine.config": ("config_gradient",),
+    "ppgrad.objectives": ("ELBO", "ExpectedReturn", "Objective"),
+    "ppgrad.analysis": ("Comparison",),
+    "ppgrad.measure": ("Measurement", "compare", "exact_gradient", "gradient", "measure", "rollouts"),
+}
+_ROOM = {name: room for room, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted([*_ROOM, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM:
+        raise AttributeError(f"module 'ppgrad' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_ROOM[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

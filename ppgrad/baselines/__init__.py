@@ -1,0 +1,14 @@
+"""Baselines of the score function, one a file."""
+
+from ppgrad.baselines.constant import Constant
+from ppgrad.baselines.critic import Critic
+from ppgrad.baselines.leave_one_out import LeaveOneOut
+from ppgrad.baselines.moving_average import MovingAverage
+from ppgrad.baselines.pyro_keys import PyroBaseline
+
+__all__ = ["Constant", "Critic", "LeaveOneOut", "MovingAverage", "PyroBaseline", "all_baselines"]
+
+
+def all_baselines() -> tuple[type, ...]:
+    """Every baseline class, in alphabetical order."""
+    return tuple(globals()[name] for name in sorted(__all__) if name != "all_baselines")

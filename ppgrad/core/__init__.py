@@ -1,0 +1,38 @@
+"""The words that every room shares: draws, signals, estimators, baselines, problems, errors."""
+
+from ppgrad.core.draw import Draw, Plate, Plates, Signal, sum_plates
+from ppgrad.core.errors import (
+    CannotBeExact,
+    InvalidAssignment,
+    InvalidInput,
+    InvalidProgram,
+    NoGradientPath,
+    NonFinite,
+    PpgradError,
+    Unsupported,
+)
+from ppgrad.core.estimator import Baseline, Estimator, Facts, Memory, Sample, SiteInfo
+from ppgrad.core.problem import Problem
+
+__all__ = [
+    "Baseline",
+    "CannotBeExact",
+    "Draw",
+    "Estimator",
+    "Facts",
+    "InvalidAssignment",
+    "InvalidInput",
+    "InvalidProgram",
+    "Memory",
+    "NoGradientPath",
+    "NonFinite",
+    "Plate",
+    "Plates",
+    "PpgradError",
+    "Problem",
+    "Sample",
+    "Signal",
+    "SiteInfo",
+    "Unsupported",
+    "sum_plates",
+]

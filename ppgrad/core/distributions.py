@@ -1,0 +1,108 @@
+"""Questions about a Pyro distribution that estimators and the engine ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import MaskedDistribution, TorchDistributionMixin
+from torch import Tensor
+from torch.distributions import Independent, TransformedDistribution, constraints
+
+
+def distribution_name(fn: object) -> str:
+    """The class name a person would use, looking through ``to_event``, ``mask`` and ``expand``."""
+    while isinstance(fn, (Independent, MaskedDistribution, dist.torch_distribution.ExpandedDistribution)):
+        fn = fn.base_dist
+    return type(fn).__name__
+
+
+def without_mask(fn: dist.TorchDistribution) -> dist.TorchDistribution:
+    """``fn`` as it is sampled: a mask leaves a draw out of a cost, it does not undo the draw."""
+    if isinstance(fn, MaskedDistribution):
+        return without_mask(fn.base_dist)
+    if isinstance(fn, Independent):
+        base = without_mask(fn.base_dist)
+        return fn if base is fn.base_dist else dist.Independent(base, fn.reinterpreted_batch_ndims)
+    return fn
+
+
+def is_deterministic(fn: object) -> bool:
+    """Whether the value of ``fn`` is a function of its parameters (a Delta)."""
+    return distribution_name(fn) == "Delta"
+
+
+def is_learnable(fn: dist.TorchDistribution) -> bool:
+    """Whether the density of ``fn`` depends on something that requires a gradient."""
+    with torch.enable_grad():
+        try:
+            return bool(fn.log_prob(fn.sample().detach()).requires_grad)
+        except (NotImplementedError, KeyError):
+            return bool(fn.has_rsample and fn.rsample().requires_grad)
+
+
+def is_partly_reparameterized(fn: dist.TorchDistribution) -> bool:
+    """Whether ``rsample`` of ``fn`` needs a score term beside it (Pyro's rejection samplers)."""
+    inner = fn
+    while isinstance(inner, (Independent, MaskedDistribution)):
+        inner = inner.base_dist
+    return type(inner).score_parts is not TorchDistributionMixin.score_parts
+
+
+def is_straight_through(fn: dist.TorchDistribution) -> bool:
+    """Whether ``rsample`` of ``fn`` passes a gradient through a discrete value."""
+    return distribution_name(fn).endswith("StraightThrough")
+
+
+def leaves(outputs: Tensor) -> list[Tensor]:
+    """The leaf tensors that require a gradient and that ``outputs`` was computed from."""
+    if outputs.grad_fn is None:
+        return [outputs] if outputs.requires_grad else []
+    found: dict[int, Tensor] = {}
+    seen, stack = set(), [outputs.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            found[id(variable)] = variable
+        stack.extend(parent for parent, _ in node.next_functions)
+    return list(found.values())
+
+
+def moving_bound(fn: dist.TorchDistribution) -> bool:
+    """Whether a finite bound of the support of ``fn`` moves with something that requires a gradient."""
+    return any(_moves(bound) for bound in _bounds(without_mask(fn)))
+
+
+def _bounds(fn: dist.TorchDistribution) -> Iterator[Tensor]:
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
+    if type(fn) in (TransformedDistribution, dist.TransformedDistribution):
+        for bound in _bounds(fn.base_dist):
+            for transform in fn.transforms:
+                bound = transform(bound)
+            yield bound
+        return
+    try:
+        support = fn.support
+    except NotImplementedError:
+        return
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    for side in ("lower_bound", "upper_bound"):
+        bound = getattr(support, side, None)
+        if bound is not None:
+            yield torch.as_tensor(bound, dtype=torch.get_default_dtype())
+
+
+def _moves(bound: Tensor) -> bool:
+    origins = leaves(bound)
+    if not origins or not bool(torch.isfinite(bound).any()):
+        return False
+    finite = torch.where(torch.isfinite(bound), bound, torch.zeros_like(bound))
+    gradients = torch.autograd.grad(finite.sum(), origins, allow_unused=True, retain_graph=True)
+    return any(g is not None and bool((g != 0).any()) for g in gradients)

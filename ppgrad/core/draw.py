@@ -1,0 +1,96 @@
+"""Draws and signals: all that an estimator sees of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Plate(NamedTuple):
+    """One vectorized plate: its name, its dimension counted from the right, its size."""
+
+    name: str
+    dim: int
+    size: int
+
+
+Plates = frozenset[Plate]
+"""The vectorized plates around a site."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """One random site over all lanes of a run.
+
+    Every tensor begins with two lane dimensions ``(particles, branches)``. ``log_prob`` goes on
+    with the plate dimensions, padded on the left with ones to the depth of the deepest plate of
+    the program, so that terms of different sites add up by broadcasting.
+
+    Args:
+        name: the site.
+        value: the value drawn, lanes + batch shape + event shape.
+        log_prob: log density of how the value was drawn: neither scaled nor masked.
+        plates: the vectorized plates around the site.
+        context: what a learned baseline may look at; tensors with the lane dimensions in front.
+        extras: further tensors that the estimator's ``sample`` handed out, lanes in front.
+    """
+
+    name: str
+    value: Tensor
+    log_prob: Tensor
+    plates: Plates
+    context: Any = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Signal:
+    """The cost downstream of one draw, never differentiated.
+
+    Args:
+        parts: cost sums by the plates that they lie in, each of shape lanes + padded plates.
+        plates: the plates of the draw; what lies in other plates is summed over them.
+    """
+
+    def __init__(self, parts: Mapping[Plates, Tensor], plates: Plates):
+        self._parts = parts
+        self._plates = plates
+
+    @classmethod
+    def joined(cls, signals: Sequence[Signal]) -> Signal:
+        """The signals of one site in groups of lanes, put together along the first lane dimension."""
+        parts: dict[Plates, Tensor] = {}
+        for plates in {plates for signal in signals for plates in signal._parts}:
+            like = next(signal._parts[plates] for signal in signals if plates in signal._parts)
+            zero = torch.zeros_like(like)
+            parts[plates] = torch.cat([signal._parts.get(plates, zero) for signal in signals])
+        return cls(parts, signals[0]._plates)
+
+    @cached_property
+    def value(self) -> Tensor:
+        """All of the downstream cost, reduced to the draw's plates."""
+        return self._reduce(self._parts)
+
+    def within(self, plate: str) -> Tensor:
+        """The part that lies inside ``plate``: the slices of the others do not depend on this draw."""
+        inside = {
+            plates: cost for plates, cost in self._parts.items() if any(p.name == plate for p in plates)
+        }
+        return self._reduce(inside)
+
+    def _reduce(self, parts: Mapping[Plates, Tensor]) -> Tensor:
+        total: Tensor | None = None
+        for plates, cost in parts.items():
+            reduced = sum_plates(cost.detach(), plates - self._plates)
+            total = reduced if total is None else total + reduced
+        return torch.zeros(1, 1) if total is None else total
+
+
+def sum_plates(cost: Tensor, plates: Plates) -> Tensor:
+    """Sum ``cost`` over the dimensions of ``plates``, which stay as dimensions of size one."""
+    dims = [plate.dim for plate in plates if cost.shape[plate.dim] != 1]
+    return cost.sum(dims, keepdim=True) if dims else cost

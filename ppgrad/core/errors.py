@@ -1,0 +1,33 @@
+"""What can go wrong, one class a reason; every message names the site and the mend."""
+
+
+class PpgradError(Exception):
+    """Base of the errors that a change in the program or the call can mend."""
+
+
+class Unsupported(PpgradError):
+    """An estimator or a baseline was given a site that it cannot serve."""
+
+
+class InvalidAssignment(PpgradError):
+    """The choice of estimators does not fit the sites of the program."""
+
+
+class InvalidProgram(PpgradError):
+    """The program breaks a rule of its objective: no reward, a wrong shape, a parameter nobody can name."""
+
+
+class NonFinite(PpgradError):
+    """A reward, a log-probability or a distribution's parameter is NaN or infinite."""
+
+
+class CannotBeExact(PpgradError):
+    """The program is too large, or of the wrong kind, for an exact gradient."""
+
+
+class InvalidInput(PpgradError):
+    """An argument is outside its range, or names a file or folder that cannot be used."""
+
+
+class NoGradientPath(UserWarning):
+    """A pathwise site from which no gradient reaches any cost."""

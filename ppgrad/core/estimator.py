@@ -1,0 +1,135 @@
+"""The contract of an estimator and of a baseline: abstract here, final in their own files."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from ppgrad.core.draw import Draw, Plates, Signal
+
+Memory = Mapping[str, Tensor]
+"""What a baseline keeps from one gradient to the next; replaced, never changed in place."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an estimator; the tests and ``ppgrad list`` read it.
+
+    Args:
+        biased: the expectation of the estimate is not the gradient.
+        order: how fast the bias falls, for a biased estimator ("O(h²)").
+        reparameterized: the value carries a gradient to the distribution's parameters.
+        source: paper and equation.
+    """
+
+    source: str
+    biased: bool = False
+    order: str = ""
+    reparameterized: bool = False
+
+
+class Sample(NamedTuple):
+    """A drawn value, and whatever else the surrogate will need from inside the run."""
+
+    value: Tensor
+    extras: Mapping[str, Tensor] = {}
+
+
+@dataclass(frozen=True)
+class SiteInfo:
+    """What an estimator may know of a site before it serves it."""
+
+    name: str
+    fn: TorchDistribution
+    plates: Plates
+    num_particles: int
+    has_context: bool
+
+
+class Estimator(ABC):
+    """How the gradient of an expectation is estimated at one site.
+
+    A member is one file with one frozen dataclass. It says how it draws (`sample`), what its
+    surrogate is (`surrogate`), and what it refuses (`refuses`). A site that is summed over instead
+    of drawn returns its values from `grid`.
+    """
+
+    facts: ClassVar[Facts]
+
+    @classmethod
+    @abstractmethod
+    def examples(cls) -> tuple[Self, ...]:
+        """Instances that the conformance tests run."""
+
+    @abstractmethod
+    def refuses(self, site: SiteInfo) -> str | None:
+        """Why this estimator cannot serve ``site``, or None if it can."""
+
+    def sample(self, fn: TorchDistribution) -> Sample:
+        """Draw a value. Only an estimator with a `grid` leaves this out."""
+        raise TypeError(f"{type(self).__name__} sums over a grid and draws nothing")
+
+    def grid(self, fn: TorchDistribution) -> Tensor | None:
+        """The points to sum over, shape ``(n, *event)``, or None for a site that is drawn."""
+        return None
+
+    def grid_value(self, fn: TorchDistribution, points: Tensor) -> Tensor:
+        """The site's value at grid points of shape batch + event; the points themselves, mostly."""
+        return points
+
+    def grid_log_weight(self, fn: TorchDistribution, value: Tensor, index: Tensor) -> Tensor:
+        """Log weight of the values at grid ``index``, shape batch, with a graph to the parameters."""
+        raise TypeError(f"{type(self).__name__} has no grid")
+
+    def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
+        """A cost term whose gradient is the site's share of the estimate, lanes + plates."""
+        return None
+
+    def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:
+        """The memory after this gradient; `surrogate` always sees the one from before."""
+        return memory
+
+    def own_loss(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
+        """A loss for the estimator's own parameters (a critic's), or None."""
+        return None
+
+    def modules(self) -> tuple[torch.nn.Module, ...]:
+        """The modules that `own_loss` trains."""
+        return ()
+
+
+class Baseline(ABC):
+    """A control variate of `ScoreFunction`: a value to subtract that does not depend on the draw."""
+
+    source: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def examples(cls) -> tuple[Self, ...]:
+        """Instances that the conformance tests run."""
+
+    def refuses(self, site: SiteInfo) -> str | None:
+        """Why this baseline cannot serve ``site``, with the mend, or None if it can."""
+        return None
+
+    @abstractmethod
+    def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
+        """The baseline of the signal, broadcastable to it."""
+
+    def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:
+        """The memory after this gradient."""
+        return memory
+
+    def own_loss(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
+        """A loss for the baseline's own parameters, or None."""
+        return None
+
+    def modules(self) -> tuple[torch.nn.Module, ...]:
+        """The modules that `own_loss` trains."""
+        return ()

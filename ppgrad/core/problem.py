@@ -1,0 +1,32 @@
+"""A problem: a program, what is wanted of it, and its exact gradient where one is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the command line and the conformance tests read of a program.
+
+    Args:
+        model: an ordinary Pyro model.
+        objective: the objective's class.
+        about: one line that says what the program is.
+        guide: the guide, if the objective needs one.
+        args: positional arguments of the model and the guide.
+        exact: returns the exact gradient of the objective, ``{parameter name: tensor}``, if known.
+        options: keywords for the objective, such as ``discount``.
+    """
+
+    model: Callable[..., Any]
+    objective: type
+    about: str
+    guide: Callable[..., Any] | None = None
+    args: tuple[Any, ...] = ()
+    exact: Callable[[], dict[str, Tensor]] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)

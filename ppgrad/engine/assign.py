@@ -1,0 +1,181 @@
+"""Which estimator serves which site."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+
+from ppgrad.baselines import Constant, LeaveOneOut, MovingAverage, PyroBaseline
+from ppgrad.core import Estimator, InvalidAssignment, SiteInfo, Unsupported
+from ppgrad.core.distributions import is_learnable
+from ppgrad.estimators import Enumerate, Pathwise, ScoreFunction, all_estimators
+
+Choice = Mapping[str, Estimator] | Callable[[Mapping[str, Any]], Estimator | None] | None
+
+
+class Assignment:
+    """The estimators of an objective, and of the sites that it has met.
+
+    The choice at a site is, in this order: ``sites``; the site's ``infer={"gradient": …}``; the
+    objective's default; ``infer={"enumerate": …}``; pathwise where the distribution can, the score
+    function otherwise. A site whose density depends on no parameter may be drawn by any of them,
+    and is drawn plainly if the choice cannot serve it.
+
+    Args:
+        objective: the objective's name, for messages.
+        default: the objective's own estimator, or None.
+        sites: globs to estimators, or a function from the site's message to an estimator or None.
+    """
+
+    def __init__(self, objective: str, default: Estimator | None, sites: Choice):
+        self._objective = objective
+        self._default = None if default is None else checked(default, f"{objective}(…)")
+        if sites is not None and not callable(sites):
+            sites = {glob: checked(choice, f"sites={{{glob!r}: …}}") for glob, choice in sites.items()}
+        self._sites = sites
+        self._met: dict[str, Estimator | None] = {}
+
+    def meet(self, message: Mapping[str, Any], info: SiteInfo) -> Estimator | None:
+        """The estimator of a site, or None where nothing has to be estimated.
+
+        Raises:
+            Unsupported: the chosen estimator cannot serve the site.
+            InvalidAssignment: two globs disagree, or a baseline would be read by nothing.
+        """
+        if info.name not in self._met:
+            self._met[info.name] = self._resolve(message, info)
+        return self._met[info.name]
+
+    def chosen(self, message: Mapping[str, Any]) -> Estimator | None:
+        """What ``sites`` or else the default says of a site, without asking whether it can serve."""
+        chosen = self._from_sites(message["name"], message)
+        return self._default if chosen is None else chosen
+
+    def _resolve(self, message: Mapping[str, Any], info: SiteInfo) -> Estimator | None:
+        name, infer = info.name, message["infer"]
+        chosen = self._from_sites(name, message)
+        if chosen is None and infer.get("gradient") is not None:
+            chosen = checked(infer["gradient"], f"Site '{name}': infer['gradient']")
+        explicit = chosen is not None
+        if chosen is None:
+            chosen = self._default
+        if chosen is None and infer.get("enumerate") is not None:
+            chosen = Enumerate()
+        if chosen is None:
+            chosen = Pathwise() if Pathwise().refuses(info) is None else ScoreFunction()
+        chosen = _with_pyro_baseline(chosen, name, infer)
+        reason = chosen.refuses(info)
+        if reason is None:
+            return chosen
+        if not explicit and not is_learnable(info.fn):
+            return None
+        raise Unsupported(_refusal(chosen, info, reason))
+
+    def _from_sites(self, name: str, message: Mapping[str, Any]) -> Estimator | None:
+        if self._sites is None:
+            return None
+        if callable(self._sites):
+            chosen = self._sites(message)
+            return None if chosen is None else checked(chosen, f"sites(…) at site '{name}'")
+        matching = {glob: choice for glob, choice in self._sites.items() if matches(glob, message)}
+        if len(set(map(repr, matching.values()))) > 1:
+            globs = " and ".join(repr(glob) for glob in matching)
+            raise InvalidAssignment(
+                f"Site '{name}' matches the globs {globs} of sites=, which name different estimators. "
+                "Make the globs disjoint."
+            )
+        return next(iter(matching.values()), None)
+
+    def check_globs(self, messages: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raise if a glob of ``sites`` matched none of the random sites of the program."""
+        if self._sites is None or callable(self._sites):
+            return
+        for glob in self._sites:
+            if not any(matches(glob, message) for message in messages.values()):
+                there = ", ".join(sorted(messages)) or "none"
+                raise InvalidAssignment(
+                    f"The glob {glob!r} of sites= matches no random site. The random sites: {there}."
+                )
+
+
+    def modules(self) -> list[torch.nn.Module]:
+        """The modules that the estimators train by losses of their own."""
+        mapped = [] if self._sites is None or callable(self._sites) else [*self._sites.values()]
+        members = [self._default, *mapped, *self._met.values()]
+        found = {id(module): module for member in members if member is not None for module in member.modules()}
+        return list(found.values())
+
+
+def checked(choice: Any, where: str) -> Estimator:
+    """``choice`` if it is an estimator's instance, else an error that says what to write."""
+    if isinstance(choice, Estimator):
+        return choice
+    if inspect.isclass(choice) and issubclass(choice, Estimator):
+        raise InvalidAssignment(
+            f"{where} was given the class {choice.__name__}. Write the instance {choice.__name__}()."
+        )
+    raise InvalidAssignment(
+        f"{where} takes an estimator, not {choice!r}. "
+        "Write ScoreFunction(), Pathwise(), Enumerate() or another of ppgrad.all_estimators()."
+    )
+
+
+def matches(glob: str, message: Mapping[str, Any]) -> bool:
+    """Whether a glob names a site; an autoguide's ``x_unconstrained`` also answers to ``x``."""
+    name = message["name"]
+    names = [name]
+    if message["infer"].get("is_auxiliary") and name.endswith("_unconstrained"):
+        names.append(name.removesuffix("_unconstrained"))
+    return any(fnmatchcase(candidate, glob) for candidate in names)
+
+
+def _with_pyro_baseline(chosen: Estimator, name: str, infer: Mapping[str, Any]) -> Estimator:
+    keys = infer.get("baseline")
+    if not keys:
+        return chosen
+    baseline = PyroBaseline.from_infer(name, keys)
+    if not isinstance(chosen, ScoreFunction):
+        raise InvalidAssignment(
+            f"Site '{name}' has infer['baseline'], which {chosen!r} does not read. "
+            f"Remove it, or choose the score function: sites={{'{name}': ScoreFunction()}}."
+        )
+    if chosen.baseline is not None:
+        raise InvalidAssignment(
+            f"Site '{name}' has infer['baseline'] and is served by {chosen!r}, which has a baseline of its own. "
+            "Remove one of the two."
+        )
+    return ScoreFunction(baseline)
+
+
+def _refusal(chosen: Estimator, info: SiteInfo, reason: str) -> str:
+    what = f"{type(chosen).__name__} cannot serve site '{info.name}': {reason}."
+    if isinstance(chosen, ScoreFunction) and ScoreFunction().refuses(info) is None:
+        return what  # the baseline refused, and its reason holds the mend
+    choices = alternatives(info)
+    if not choices:
+        return what + " No other estimator can serve it; change the distribution."
+    listed = ", ".join(choices[:-1]) + " or " + choices[-1] if len(choices) > 1 else choices[0]
+    return what + f"\nChoose {listed} for it: sites={{'{info.name}': {choices[0]}}}."
+
+
+def alternatives(info: SiteInfo, count: int = 3) -> list[str]:
+    """Up to ``count`` estimators that can serve a site, as a person would write them."""
+    candidates: list[Estimator] = [ScoreFunction(), Pathwise(), Enumerate()]
+    candidates += [example for member in all_estimators() for example in member.examples()]
+    plates = sorted(plate.name for plate in info.plates if plate.size > 1)
+    candidates += [ScoreFunction(LeaveOneOut(over=plate)) for plate in plates]
+    candidates += [ScoreFunction(LeaveOneOut()), ScoreFunction(MovingAverage()), ScoreFunction(Constant(0.0))]
+    written: list[str] = []
+    for candidate in candidates:
+        text = _short(candidate)
+        if text not in written and candidate.refuses(info) is None:
+            written.append(text)
+    return written[:count]
+
+
+def _short(estimator: Estimator) -> str:
+    return repr(estimator).replace("(baseline=None)", "()").replace("over=None", "")

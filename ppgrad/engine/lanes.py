@@ -1,0 +1,95 @@
+"""Run a function once for each lane: under ``torch.func.vmap`` where it can, in a loop where not."""
+
+from __future__ import annotations
+
+import logging
+import random
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+logger = logging.getLogger("ppgrad")
+
+
+class CannotVectorize(Exception):
+    """The program does something that vmap would get silently wrong."""
+
+
+def vectorized(function: Callable[..., Any], *inputs: Any, lanes: int) -> Any:
+    """``vmap`` of ``function(token, *inputs)``, each lane with randomness of its own.
+
+    ``token`` is a zero that depends on the lane; `LaneTensors` needs it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        mapped = torch.vmap(function, randomness="different")
+        return mapped(torch.zeros(lanes), *inputs)
+
+
+@contextmanager
+def vectorizable() -> Iterator[None]:
+    """What a program needs around it to run under vmap, and a check that it kept to torch's RNG.
+
+    Raises:
+        CannotVectorize: the program drew from NumPy's or Python's generator, once for all lanes.
+    """
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with pyro.validation_enabled(False):
+        yield
+    after = np.random.get_state()
+    if after[2] != numpy_state[2] or not np.array_equal(after[1], numpy_state[1]):
+        raise CannotVectorize("it draws from NumPy's generator, which knows nothing of lanes")
+    if random.getstate() != python_state:
+        raise CannotVectorize("it draws from Python's generator, which knows nothing of lanes")
+
+
+class LaneTensors(TorchFunctionMode):
+    """Makes a program's tensors belong to their lane.
+
+    Uninitialised tensors, which torch's distributions fill in place with random numbers, are made
+    to depend on the lane, since vmap cannot fill one tensor differently for each lane. Parameters
+    are replaced, wherever torch sees them, by the lane's own.
+
+    Args:
+        token: a zero that depends on the lane.
+        replacements: the lane's tensor for the ``id`` of each parameter.
+    """
+
+    _uninitialised = frozenset(
+        (torch.Tensor.new, torch.Tensor.new_empty, torch.empty, torch.empty_like)
+    )
+
+    def __init__(self, token: Tensor | float, replacements: Mapping[int, Tensor]):
+        super().__init__()
+        self._token = token
+        self._replacements = replacements
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._replacements:
+            args = [self._replace(arg) for arg in args]
+            kwargs = {key: self._replace(value) for key, value in kwargs.items()}
+        result = func(*args, **kwargs)
+        if func in self._uninitialised and isinstance(self._token, Tensor):
+            return result + self._token.to(result.dtype)
+        return result
+
+    def _replace(self, arg: Any) -> Any:
+        if isinstance(arg, Tensor):
+            return self._replacements.get(id(arg), arg)
+        if isinstance(arg, list | tuple) and not isinstance(arg, torch.Size):
+            replaced = [self._replace(item) for item in arg]
+            return type(arg)(replaced) if type(arg) in (list, tuple) else arg
+        return arg
+
+    def own(self, tree: Any) -> Any:
+        """``tree`` with its parameters replaced; for what leaves the program untouched by torch."""
+        return tree_map(self._replace, tree)

@@ -1,0 +1,101 @@
+"""Get to know a program by one ordinary, validated run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyro
+import pyro.poutine as poutine
+import torch
+from torch import Tensor
+
+from ppgrad.core import NonFinite
+from ppgrad.engine.execute import Executor, Record
+from ppgrad.engine.inspect_run import check_finite, check_gradient_paths, check_structure
+from ppgrad.engine.parameters import named_parameters
+from ppgrad.engine.randomness import aside
+from ppgrad.engine.record import GridGrew, Sampler, Site, all_random_messages, run, sites_of
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A program that has been looked at: its executor, and its parameters by name."""
+
+    executor: Executor
+    parameters: dict[str, Tensor]
+
+
+def prepare(executor: Executor, max_plate_nesting: float, strict: bool) -> Prepared:
+    """Run the program once, with draws that the caller will not see, and check all that can be.
+
+    Raises:
+        PpgradError: a mistake in the choice of estimators, in the numbers or, under ``strict``,
+            in the graph.
+        Exception: Pyro's own, for mistakes in the program's structure.
+    """
+    with aside(), torch.enable_grad(), nonfinite_explained(executor):
+        sampler, guide_trace, model_trace = _run(executor)
+        sites = sites_of(guide_trace, model_trace, sampler)
+        executor.assignment.check_globs(all_random_messages(guide_trace, model_trace, sampler))
+        costs = executor.costs(sites)
+        check_finite(sites, costs)
+        check_structure(guide_trace, model_trace, max_plate_nesting)
+        check_gradient_paths(sites, costs, strict)
+        return Prepared(executor, named_parameters(executor.program, [guide_trace, model_trace]))
+
+
+@contextmanager
+def nonfinite_explained(executor: Executor) -> Iterator[None]:
+    """Turn an error of a distribution's validation into one that names the site."""
+    try:
+        yield
+    except ValueError as error:
+        with aside(), pyro.validation_enabled(False):
+            sites = ordinary_run(executor)
+            try:
+                check_finite(sites, [None] * len(sites))
+            except NonFinite as explained:
+                raise explained from error
+        raise
+
+
+def check_record_finite(executor: Executor, records: list[Record]) -> None:
+    """Raise if a cost or a log density of a run is NaN or infinite, naming the site."""
+    terms = [
+        (entry.name, what, term.detach())
+        for record in records
+        for entry in record.entries
+        for what, term in (("cost", entry.cost), ("log density", entry.draw and entry.draw.log_prob))
+        if term is not None
+    ]
+    if not terms or bool(torch.isfinite(torch.stack([term.sum() for _, _, term in terms])).all()):
+        return
+    with aside(), pyro.validation_enabled(False):
+        sites = ordinary_run(executor)
+        check_finite(sites, executor.costs(sites))
+    for name, what, term in terms:
+        bad = term[~torch.isfinite(term)]
+        if bad.numel():
+            raise NonFinite(f"At site '{name}' the {what} is {float(bad[0]):g}. Keep it finite.")
+
+
+def ordinary_run(executor: Executor) -> list[Site]:
+    """The sites of one run of the program outside of vmap."""
+    sampler, guide_trace, model_trace = _run(executor)
+    return sites_of(guide_trace, model_trace, sampler)
+
+
+def traces(executor: Executor) -> tuple[poutine.Trace | None, poutine.Trace]:
+    """The guide's and the model's trace of one run of the program outside of vmap."""
+    return _run(executor)[1:]
+
+
+def _run(executor: Executor) -> tuple[Sampler, poutine.Trace | None, poutine.Trace]:
+    while True:
+        sampler = Sampler(executor.assignment, executor.num_particles, executor.first_branch())
+        try:
+            return sampler, *run(executor.program, sampler)
+        except GridGrew as grew:
+            executor.grow(grew)

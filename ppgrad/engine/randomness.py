@@ -1,0 +1,38 @@
+"""Random number generators, left as they were found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyro
+import torch
+
+
+@contextmanager
+def forked(seed: int | None) -> Iterator[None]:
+    """Run under ``seed``, then put torch's, NumPy's and Python's generators back; None: do nothing."""
+    if seed is None:
+        yield
+        return
+    state = pyro.util.get_rng_state()
+    try:
+        pyro.set_rng_seed(seed)
+        yield
+    finally:
+        pyro.util.set_rng_state(state)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Draw other numbers than the caller will, and put the generators back.
+
+    The numbers still depend on the caller's seed, so that a parameter whose initial value is
+    random starts elsewhere under another seed.
+    """
+    state = pyro.util.get_rng_state()
+    try:
+        pyro.set_rng_seed(int(torch.randint(2**31 - 1, ())))
+        yield
+    finally:
+        pyro.util.set_rng_state(state)

@@ -1,0 +1,232 @@
+"""Run a program once and record its random sites and its costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import pyro.poutine as poutine
+from pyro.distributions import TorchDistribution, Unit
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from ppgrad.core import Estimator, InvalidProgram, Plate, Plates, SiteInfo
+from ppgrad.core.distributions import is_deterministic, without_mask
+from ppgrad.engine.assign import Assignment
+from ppgrad.engine.credit import SequencePath
+from ppgrad.estimators import ScoreFunction
+
+Kind = Literal["draw", "noise", "replayed", "observed", "reward", "factor", "deterministic"]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A model, perhaps a guide, and the arguments of both."""
+
+    model: Callable[..., Any]
+    guide: Callable[..., Any] | None
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+class GridGrew(Exception):
+    """A site to be summed over needs more branches than the grid holds so far."""
+
+    def __init__(self, name: str, size: int, joint: Plates = frozenset()):
+        super().__init__(name)
+        self.name, self.size, self.joint = name, size, joint
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How the sampler served a site."""
+
+    estimator: Estimator | None
+    extras: Mapping[str, Tensor]
+    grid_index: Tensor | None = None
+
+
+class Sampler(Messenger):
+    """Gives every random site the value that its estimator draws.
+
+    Args:
+        assignment: chooses the estimators.
+        num_particles: what the estimators may be told.
+        grid: for each site that is summed over, the index of this branch's point, shaped like the
+            site's plates (one where the elements of a plate share it).
+    """
+
+    def __init__(self, assignment: Assignment, num_particles: int, grid: Mapping[str, Tensor]):
+        super().__init__()
+        self._assignment = assignment
+        self._num_particles = num_particles
+        self._grid = grid
+        self.drawn: dict[str, Drawn] = {}
+
+    def _pyro_sample(self, message: Any) -> None:
+        fn, name = message["fn"], message["name"]
+        if message["done"] or message["is_observed"] or type(fn).__name__ == "_Subsample":
+            return
+        if is_deterministic(fn):
+            return
+        estimator = self._assignment.meet(message, site_info(message, self._num_particles))
+        if estimator is None:
+            self.drawn[name] = Drawn(None, {})
+            return
+        points = estimator.grid(fn)
+        if points is None:
+            sample = estimator.sample(fn)
+            message["value"] = sample.value
+            self.drawn[name] = Drawn(estimator, sample.extras)
+        else:
+            if name not in self._grid:
+                raise GridGrew(name, len(points))
+            index = self._grid[name]
+            chosen = points.index_select(0, index.reshape(-1)).reshape((*index.shape, *points.shape[1:]))
+            value = estimator.grid_value(fn, chosen.expand(fn.shape()))
+            message["value"] = value
+            self.drawn[name] = Drawn(estimator, {}, index)
+        message["done"] = True
+
+
+class Site:
+    """One sample site of one run: the trace's node, with what is derived from it on demand."""
+
+    def __init__(self, node: Mapping[str, Any], kind: Kind, in_guide: bool, drawn: Drawn | None):
+        self.name: str = node["name"]
+        self.fn: TorchDistribution = node["fn"]
+        self.value: Tensor = node["value"]
+        self.infer: Mapping[str, Any] = node["infer"]
+        self.kind = kind
+        self.in_guide = in_guide
+        self.drawn = drawn
+        self._scale, self._mask = node["scale"], node["mask"]
+        self.plates, self.sequence = plates_of(node)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether another run would draw another value here."""
+        return self.kind in ("draw", "noise")
+
+    @property
+    def estimator(self) -> Estimator | None:
+        return None if self.drawn is None else self.drawn.estimator
+
+    @cached_property
+    def _raw_log_prob(self) -> Tensor:
+        return self.fn.log_prob(self.value)
+
+    @cached_property
+    def log_prob(self) -> Tensor:
+        """The log-probability with Pyro's scale and mask: a term of a bound, or a reward."""
+        return scale_and_mask(self._raw_log_prob, self._scale, self._mask)
+
+    @cached_property
+    def density(self) -> Tensor:
+        """The log density of how the value was drawn: neither scaled nor masked."""
+        fn = without_mask(self.fn)
+        return self._raw_log_prob if fn is self.fn else fn.log_prob(self.value)
+
+    @property
+    def context(self) -> Any:
+        """What a baseline may look at."""
+        keys = self.infer.get("baseline") or {}
+        for key in ("nn_baseline_input", "baseline_value"):
+            if keys.get(key) is not None:
+                return keys[key]
+        return self.infer.get("context")
+
+
+def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
+    """The vectorized plates of a site, and its path through sequential ones."""
+    stack = node["cond_indep_stack"]
+    plates = frozenset(Plate(f.name, f.dim, f.size) for f in stack if f.vectorized)
+    return plates, tuple((f.name, f.counter) for f in reversed(stack) if not f.vectorized)
+
+
+def site_info(message: Mapping[str, Any], num_particles: int) -> SiteInfo:
+    """What an estimator may know of the site of a message before it serves it."""
+    keys = message["infer"].get("baseline") or {}
+    has_context = message["infer"].get("context") is not None or keys.get("nn_baseline_input") is not None
+    return SiteInfo(message["name"], message["fn"], plates_of(message)[0], num_particles, has_context)
+
+
+def run(program: Program, sampler: Sampler) -> tuple[poutine.Trace | None, poutine.Trace]:
+    """Run the guide, if there is one, then the model replayed against it."""
+    args, kwargs = program.args, program.kwargs
+    with sampler:
+        if program.guide is None:
+            return None, poutine.trace(program.model).get_trace(*args, **kwargs)
+        guide = poutine.unwrap(program.guide)
+        if isinstance(guide, Messenger):
+            program.guide(*args, **kwargs)
+            model_trace, guide_trace = guide.get_traces()
+            return guide_trace, model_trace
+        guide_trace = poutine.trace(program.guide).get_trace(*args, **kwargs)
+        replayed = poutine.replay(program.model, trace=guide_trace)
+        return guide_trace, poutine.trace(replayed).get_trace(*args, **kwargs)
+
+
+def sites_of(guide_trace: poutine.Trace | None, model_trace: poutine.Trace, sampler: Sampler) -> list[Site]:
+    """The sample sites of a run in program order: the guide's, then the model's."""
+    return [
+        *([] if guide_trace is None else _sites(guide_trace, sampler, True, {})),
+        *_sites(model_trace, sampler, False, {} if guide_trace is None else guide_trace.nodes),
+    ]
+
+
+def _sites(
+    trace: poutine.Trace, sampler: Sampler, in_guide: bool, replayed: Mapping[str, Any]
+) -> Iterator[Site]:
+    for name, node in trace.nodes.items():
+        if node["type"] != "sample" or type(node["fn"]).__name__ == "_Subsample":
+            continue
+        drawn = None
+        kind: Kind
+        if isinstance(_innermost(node["fn"]), Unit):
+            kind = "reward" if node["infer"].get("reward") else "factor"
+            if kind == "factor" and in_guide and not _is_reparameterized_factor(node):
+                kind, drawn = "draw", Drawn(ScoreFunction(), {})
+        elif node["is_observed"]:
+            kind = "observed"
+        elif name in replayed:
+            kind = "replayed"
+        elif name in sampler.drawn:
+            drawn = sampler.drawn[name]
+            kind = "noise" if drawn.estimator is None else "draw"
+        else:
+            kind = "deterministic"
+        yield Site(node, kind, in_guide, drawn)
+
+
+def _innermost(fn: Any) -> Any:
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return fn
+
+
+def _is_reparameterized_factor(node: Mapping[str, Any]) -> bool:
+    """Whether a factor in a guide belongs to a reparameterized value; its author must say."""
+    if "has_rsample" not in vars(_innermost(node["fn"])):
+        raise InvalidProgram(
+            f"pyro.factor site '{node['name']}' in the guide does not say how its value was drawn. "
+            f"Write pyro.factor({node['name']!r}, …, has_rsample=True) if it was reparameterized, else False."
+        )
+    return node["fn"].has_rsample
+
+
+def all_random_messages(
+    guide_trace: poutine.Trace | None, model_trace: poutine.Trace, sampler: Sampler
+) -> dict[str, Mapping[str, Any]]:
+    """The random sites that an estimator could be chosen for, by name."""
+    messages: dict[str, Mapping[str, Any]] = {}
+    for trace in (guide_trace, model_trace):
+        for name, node in () if trace is None else trace.nodes.items():
+            if name in sampler.drawn:
+                messages.setdefault(name, node)
+    return messages
+
+

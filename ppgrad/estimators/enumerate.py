@@ -1,0 +1,61 @@
+"""Enumeration: sum over the support instead of drawing from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import Independent
+
+from ppgrad.core import Estimator, Facts, SiteInfo
+from ppgrad.core.distributions import distribution_name, without_mask
+
+
+@dataclass(frozen=True)
+class Enumerate(Estimator):
+    """∇ Σ_v p(v) f(v): the site is summed out, so that it adds no variance.
+
+    The program runs once for every joint value of all its enumerated sites, as branches of one
+    run. Elements of a plate share their branches as long as everything downstream stays inside
+    that plate; where something couples them, their joint values are enumerated instead. The
+    objective's ``max_branches`` bounds the number.
+
+    Needs a finite support.
+
+    Source: Mohamed et al. (2020), Monte Carlo gradient estimation in machine learning, section 2.
+    """
+
+    facts: ClassVar[Facts] = Facts(
+        source="Mohamed et al. (2020), Monte Carlo Gradient Estimation in Machine Learning, section 2"
+    )
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
+
+    def refuses(self, site: SiteInfo) -> str | None:
+        if not _base(site.fn).has_enumerate_support:
+            return f"{distribution_name(site.fn)} has no finite support to enumerate"
+        return None
+
+    def grid(self, fn: TorchDistribution) -> Tensor:
+        """Every joint value of one event, shape ``(n, *event)``."""
+        base = _base(fn)
+        support = base.enumerate_support(expand=False)
+        support = support.reshape(support.shape[0], *base.event_shape)
+        elements = fn.event_shape[: len(fn.event_shape) - len(base.event_shape)].numel()
+        combinations = torch.cartesian_prod(*[torch.arange(len(support))] * elements)
+        return support[combinations.reshape(-1, elements)].reshape(-1, *fn.event_shape)
+
+    def grid_log_weight(self, fn: TorchDistribution, value: Tensor, index: Tensor) -> Tensor:
+        return without_mask(fn).log_prob(value)
+
+
+def _base(fn: TorchDistribution) -> TorchDistribution:
+    fn = without_mask(fn)
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
+    return fn

@@ -1,0 +1,80 @@
+"""Score-function gradient, also known as REINFORCE, the likelihood ratio, the log-derivative trick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from ppgrad.core import Baseline, Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core.distributions import distribution_name, moving_bound
+
+
+@dataclass(frozen=True)
+class ScoreFunction(Estimator):
+    """∇ E[f(x)] = E[(f(x) − b) ∇ log p(x)] + E[∇ f], x held fixed.
+
+    The value is drawn without a graph, so that a transform's cached inverse cannot hide the
+    gradient of its density. Any distribution with a density serves; a baseline b that does not
+    depend on the draw lowers the variance and leaves the mean.
+
+    Args:
+        baseline: what is subtracted from the signal, such as ``LeaveOneOut()``; None for nothing
+            (or, where the site has Pyro's ``infer={"baseline": …}``, for that).
+
+    Refuses a support that moves with a parameter (the score misses the boundary's term: for
+    U(0, θ) it even has the wrong sign) and a density that cannot be evaluated at a given value.
+
+    Source: Williams (1992), Simple statistical gradient-following algorithms, eq. 4.
+    """
+
+    facts: ClassVar[Facts] = Facts(
+        source="Williams (1992), Simple statistical gradient-following algorithms, eq. 4"
+    )
+
+    baseline: Baseline | None = None
+
+    def __post_init__(self) -> None:
+        if self.baseline is not None and not isinstance(self.baseline, Baseline):
+            raise TypeError(
+                f"ScoreFunction(baseline=…) takes a baseline such as LeaveOneOut() or Constant(1.0), "
+                f"not {self.baseline!r}"
+            )
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
+
+    def refuses(self, site: SiteInfo) -> str | None:
+        name = distribution_name(site.fn)
+        if moving_bound(site.fn):
+            return f"the support of {name} moves with a parameter, and the score misses the boundary's term"
+        try:
+            with torch.no_grad():
+                site.fn.log_prob(site.fn.sample().detach())
+        except (NotImplementedError, KeyError):
+            return f"the density of {name} cannot be evaluated at a given value"
+        return None if self.baseline is None else self.baseline.refuses(site)
+
+    def sample(self, fn: TorchDistribution) -> Sample:
+        with torch.no_grad():
+            value = fn.rsample() if fn.has_rsample else fn.sample()
+        return Sample(value.detach())
+
+    def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
+        advantage = signal.value
+        if self.baseline is not None:
+            advantage = advantage - self.baseline.predict(draw, signal, memory).detach()
+        return draw.log_prob * advantage
+
+    def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:
+        return memory if self.baseline is None else self.baseline.update(draw, signal, memory)
+
+    def own_loss(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
+        return None if self.baseline is None else self.baseline.own_loss(draw, signal, memory)
+
+    def modules(self) -> tuple[torch.nn.Module, ...]:
+        return () if self.baseline is None else self.baseline.modules()

@@ -1,0 +1,84 @@
+"""One gradient estimate, as a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppgrad.core.distributions import leaves
+from ppgrad.engine.parameters import check_named, param_store_unchanged
+from ppgrad.engine.prepare import Prepared
+from ppgrad.engine.randomness import forked
+from ppgrad.objectives import Objective
+
+
+@contextmanager
+def pure(seed: int | None) -> Iterator[None]:
+    """The param store, and under a seed the global generators, are left as they were found."""
+    with param_store_unchanged(), forked(seed), torch.enable_grad():
+        yield
+
+
+def gradient(
+    objective: Objective,
+    model: Callable[..., Any],
+    guide: Callable[..., Any] | None = None,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    seed: int | None = None,
+) -> dict[str, Tensor]:
+    """One estimate of the objective's gradient, in the direction of ascent.
+
+    Pure: no parameter's ``grad``, no baseline's memory and no param store changes, nor, when a seed
+    is given, any global random state.
+
+    Args:
+        objective: what is wanted, and how its gradient is estimated.
+        model: an ordinary Pyro model.
+        guide: its guide, where the objective has one.
+        args: positional arguments of both.
+        kwargs: keyword arguments of both.
+        seed: makes the estimate a function of its arguments.
+
+    Returns:
+        ``{parameter name: gradient}``, each of its parameter's shape; for a constrained parameter
+        with respect to the unconstrained value, which is what Pyro's optimizers move. Zero where no
+        gradient arrives.
+
+    >>> import pyro, torch, pyro.distributions as dist, ppgrad
+    >>> def program():
+    ...     loc = pyro.param("loc", torch.tensor(1.0))
+    ...     x = ppgrad.policy("x", dist.Normal(loc, 1.0))
+    ...     ppgrad.cost("f", x**2)
+    >>> pathwise = ppgrad.gradient(ppgrad.ExpectedReturn(ppgrad.Pathwise()), program, seed=0)
+    >>> list(pathwise)
+    ['loc']
+    """
+    with pure(seed):
+        prepared = objective.prepare(model, guide, args, kwargs)
+        surrogate = objective.estimate(prepared.executor).surrogate
+        check_gradients_named(objective, prepared, surrogate)
+        return ascent(surrogate, prepared.parameters)
+
+
+def check_gradients_named(objective: Objective, prepared: Prepared, surrogate: Tensor) -> None:
+    """Raise if a gradient flows into a tensor that has no name; critics' parameters are not the program's."""
+    critics = {id(p) for module in prepared.executor.assignment.modules() for p in module.parameters()}
+    check_named(prepared.parameters, leaves(surrogate), critics)
+
+
+def ascent(surrogate: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Minus the surrogate's gradient for each parameter, zero where none arrives."""
+    tensors = list(parameters.values())
+    if not tensors or not surrogate.requires_grad:
+        return {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
+    gradients = torch.autograd.grad(surrogate, tensors, allow_unused=True)
+    return {
+        name: torch.zeros_like(tensor) if gradient is None else -gradient
+        for (name, tensor), gradient in zip(parameters.items(), gradients, strict=True)
+    }

@@ -1,0 +1,135 @@
+"""Many independent estimates of one gradient."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+
+from ppgrad.core import NonFinite
+from ppgrad.engine.inspect_run import check_finite
+from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
+from ppgrad.engine.prepare import Prepared, ordinary_run
+from ppgrad.measure.gradient import ascent
+from ppgrad.objectives import Objective
+
+CHAINS = 2
+"""Independent seed blocks that replicates are split into, as ArviZ expects."""
+
+_ELEMENTS = 4_000_000
+"""About how many numbers of a program's own may live at once; bounds the default chunk."""
+
+
+@dataclass
+class Replicates:
+    """Estimates of one gradient, and what they took.
+
+    Args:
+        draws: ``{parameter: (replicates, *shape)}``, in the direction of ascent.
+        losses: the loss of each replicate.
+        seconds: wall time for one replicate.
+        evaluations: program executions for one replicate.
+    """
+
+    draws: dict[str, Tensor]
+    losses: Tensor
+    seconds: float
+    evaluations: int
+
+
+def replicate(
+    objective: Objective, prepared: Prepared, replicates: int, seed: int, chunk_size: int | None
+) -> Replicates:
+    """Estimate the gradient ``replicates`` times, in seed blocks, each in chunks under vmap."""
+    chunk_size = chunk_size or _chunk_size(prepared)
+    chunks: list[tuple[dict[str, Tensor], Tensor]] = []
+    seconds = 0.0
+    for block, size in enumerate(block_sizes(replicates)):
+        pyro.set_rng_seed(block_seed(seed, block))
+        for start in range(0, size, chunk_size):
+            begin = time.perf_counter()
+            chunks.append(_chunk(objective, prepared, min(chunk_size, size - start)))
+            seconds += time.perf_counter() - begin
+    draws = {name: torch.cat([grads[name] for grads, _ in chunks]) for name in prepared.parameters}
+    losses = torch.cat([loss for _, loss in chunks])
+    _check(objective, prepared, draws, losses)
+    return Replicates(draws, losses, seconds / replicates, prepared.executor.evaluations)
+
+
+def block_sizes(replicates: int) -> list[int]:
+    """The sizes of the seed blocks; the first takes what is left over."""
+    size, rest = divmod(replicates, CHAINS)
+    return [size + (block < rest) for block in range(CHAINS)]
+
+
+def block_seed(seed: int, block: int) -> int:
+    """The seed of a block, far from those of neighbouring seeds."""
+    return int(np.random.SeedSequence([seed, block]).generate_state(1)[0])
+
+
+def _chunk(objective: Objective, prepared: Prepared, size: int) -> tuple[dict[str, Tensor], Tensor]:
+    executor = prepared.executor
+    if executor.vectorize:
+        state = pyro.util.get_rng_state()
+        try:
+            with vectorizable():
+                return _vectorized(objective, prepared, size)
+        except Exception as error:
+            executor.fall_back(error)
+            pyro.util.set_rng_state(state)
+    singles = [*_singly(objective, prepared, size)]
+    draws = {name: torch.stack([grads[name] for grads, _ in singles]) for name in prepared.parameters}
+    return draws, torch.stack([loss for _, loss in singles])
+
+
+def _singly(
+    objective: Objective, prepared: Prepared, size: int
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    for _ in range(size):
+        estimate = objective.estimate(prepared.executor)
+        yield ascent(estimate.surrogate, prepared.parameters), estimate.loss.detach()
+
+
+def _vectorized(objective: Objective, prepared: Prepared, size: int) -> tuple[dict[str, Tensor], Tensor]:
+    originals = list(prepared.parameters.values())
+    lanes = [leaf.detach().expand(size, *leaf.shape).requires_grad_() for leaf in originals]
+
+    def one(token: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        replacements = {id(old): new for old, new in zip(originals, parameters, strict=True)}
+        estimate = objective.estimate(prepared.executor, token, replacements)
+        return estimate.surrogate, estimate.loss
+
+    surrogates, losses = vectorized(one, *lanes, lanes=size)
+    if not originals or not surrogates.requires_grad:
+        return {n: torch.zeros(size, *leaf.shape) for n, leaf in prepared.parameters.items()}, losses.detach()
+    gradients = torch.autograd.grad(surrogates.sum(), [*lanes, *originals], allow_unused=True)
+    if any(gradient is not None for gradient in gradients[len(lanes) :]):
+        raise CannotVectorize("a parameter enters by a way that vmap cannot see, such as an autograd.Function")
+    return {
+        name: torch.zeros_like(lane) if gradient is None else -gradient
+        for name, lane, gradient in zip(prepared.parameters, lanes, gradients, strict=False)
+    }, losses.detach()
+
+
+def _chunk_size(prepared: Prepared) -> int:
+    with torch.no_grad():
+        sites = ordinary_run(prepared.executor)
+    program = sum(site.value.numel() + site.fn.batch_shape.numel() for site in sites)
+    parameters = sum(leaf.numel() for leaf in prepared.parameters.values())
+    return max(1, _ELEMENTS // (prepared.executor.evaluations * max(1, program) + parameters))
+
+
+def _check(objective: Objective, prepared: Prepared, draws: dict[str, Tensor], losses: Tensor) -> None:
+    bad = [name for name, draw in draws.items() if not bool(torch.isfinite(draw).all())]
+    if not bad and bool(torch.isfinite(losses).all()):
+        return
+    with pyro.validation_enabled(False):
+        sites = ordinary_run(prepared.executor)
+        check_finite(sites, objective.costs(sites))
+    what = f"gradient of parameter '{bad[0]}'" if bad else "loss"
+    raise NonFinite(f"Some replicates of the {what} are NaN or infinite. Keep the program's numbers finite.")

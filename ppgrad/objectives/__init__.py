@@ -1,0 +1,7 @@
+"""Objectives, one a file."""
+
+from ppgrad.objectives.elbo import ELBO
+from ppgrad.objectives.expected_return import ExpectedReturn
+from ppgrad.objectives.objective import Objective
+
+__all__ = ["ELBO", "ExpectedReturn", "Objective"]

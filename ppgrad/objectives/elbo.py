@@ -1,0 +1,44 @@
+"""The evidence lower bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ppgrad.core import InvalidProgram
+from ppgrad.engine.record import Program, Site
+from ppgrad.objectives.objective import Objective
+
+
+class ELBO(Objective):
+    """ELBO = E_q[log p(x, z) − log q(z)], with reward sites as log factors of p.
+
+    The same bound as ``pyro.infer.Trace_ELBO``. Where the value of a guide site carries no
+    gradient, the gradient of its own log q has mean zero and is left out, as in Pyro.
+
+    Args:
+        estimator: serves every site that nothing else chooses for.
+        options: see `Objective`.
+
+    Source: Ranganath, Gerrish & Blei (2014), Black box variational inference, eq. 2;
+    Kingma & Welling (2014), Auto-encoding variational Bayes, eq. 3.
+    """
+
+    def check(self, program: Program) -> None:
+        if program.guide is None:
+            raise InvalidProgram("ELBO needs a guide. Pass model and guide, or use ExpectedReturn for one program.")
+
+    def costs(self, sites: Sequence[Site]) -> list[Tensor | None]:
+        return [_cost(site) for site in sites]
+
+
+def _cost(site: Site) -> Tensor | None:
+    if not site.in_guide:
+        return -site.log_prob
+    if site.kind == "reward":
+        return -site.log_prob
+    estimator = site.estimator
+    if estimator is None or estimator.facts.reparameterized:
+        return site.log_prob
+    return site.log_prob.detach()

@@ -1,0 +1,236 @@
+"""What every objective shares: the way from a program to a gradient."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from pyro.infer import ELBO as PyroELBO
+from pyro.infer.elbo import ELBOModule
+from pyro.infer.util import torch_backward, torch_item
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map
+
+from ppgrad.core import Draw, Estimator, InvalidInput, Memory, Signal
+from ppgrad.engine.assign import Assignment, Choice
+from ppgrad.engine.execute import Executor
+from ppgrad.engine.parameters import register
+from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
+from ppgrad.engine.record import Program, Site
+
+Served = tuple[Draw, Signal, Estimator]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One stochastic estimate of an objective and of its gradient.
+
+    Args:
+        loss: minus the objective, a scalar.
+        surrogate: a scalar whose gradient estimates that of the loss.
+        served: the draws, their signals and their estimators, for the memory to learn from.
+    """
+
+    loss: Tensor
+    surrogate: Tensor
+    served: tuple[Served, ...]
+
+
+class Objective(PyroELBO):
+    """What is wanted of a program; its gradient is estimated site by site.
+
+    Args:
+        estimator: serves every site that nothing else chooses for; None chooses pathwise where the
+            distribution can, the score function otherwise.
+        sites: ``{glob: estimator}``, or a function from a site's message to an estimator or None.
+        num_particles: independent samples to average.
+        strict: an error, not a warning, where no gradient path reaches any cost.
+        max_branches: the most executions that summing over sites may take for one particle.
+        vectorize_particles: run particles and branches under ``torch.func.vmap``. A program that
+            vmap cannot carry runs in a loop, and a note in the log says why; False asks for the loop.
+        max_plate_nesting, max_iarange_nesting, strict_enumeration_warning, ignore_jit_warnings,
+            jit_options, retain_graph, tail_adaptive_beta: as in ``pyro.infer.ELBO``. As in
+            ``Trace_ELBO`` only ``max_plate_nesting`` and ``retain_graph`` have an effect here.
+
+    Raises:
+        InvalidAssignment: something that is no estimator's instance was given as one.
+        InvalidInput: ``num_particles`` or ``max_branches`` is less than one.
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator | None = None,
+        *,
+        sites: Choice = None,
+        num_particles: int = 1,
+        strict: bool = False,
+        max_branches: int = 65536,
+        vectorize_particles: bool = True,
+        **pyro_options: Any,
+    ):
+        for name, value in (("num_particles", num_particles), ("max_branches", max_branches)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInput(f"{type(self).__name__}({name}={value!r}): {name} is an integer from 1 up.")
+        super().__init__(num_particles=num_particles, **pyro_options)
+        self.vectorize_particles = vectorize_particles
+        self.estimator = estimator
+        self.sites = sites
+        self.strict = strict
+        self.max_branches = max_branches
+        self.memory: dict[str, Memory] = {}
+        self._prepared: tuple[Any, Prepared] | None = None
+        self._assignment()
+
+    @abstractmethod
+    def costs(self, sites: Sequence[Site]) -> Sequence[Tensor | None]:
+        """The cost of each site of a run: what the objective adds up, with the sign turned."""
+
+    def check(self, program: Program) -> None:
+        """Raise if the program does not have what the objective needs."""
+
+    def prepare(self, model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Prepared:
+        """Get to know a program: one validated run, cached until model, guide or shapes change."""
+        program = Program(model, guide, tuple(args), dict(kwargs or {}))
+        leaves, structure = tree_flatten((program.args, program.kwargs))
+        key = (model, guide, structure, tuple(map(_kind, leaves)))
+        if self._prepared is None or self._prepared[0] != key:
+            self.check(program)
+            executor = Executor(
+                program,
+                self._assignment(),
+                self.costs,
+                self.num_particles,
+                self.max_branches,
+                self.vectorize_particles,
+            )
+            self._prepared = key, prepare(executor, self.max_plate_nesting, self.strict)
+        prepared = self._prepared[1]
+        prepared.executor.program = program
+        return prepared
+
+    def estimate(
+        self,
+        executor: Executor,
+        token: Tensor | float = 0.0,
+        replacements: Mapping[int, Tensor] | None = None,
+    ) -> Estimate:
+        """One estimate, as a pure function of the parameters, the memory and the generators' state."""
+        with nonfinite_explained(executor):
+            records = executor.execute(token, replacements)
+        if not isinstance(token, Tensor):
+            check_record_finite(executor, records)
+        cost = _total([cost for record in records for cost in record.costs])
+        loss = cost / self.num_particles
+        if not torch.is_grad_enabled():
+            return Estimate(loss, loss, ())
+        served = merged([draw for record in records for draw in record.served()])
+        terms = [
+            estimator.surrogate(draw, signal, self.memory.get(draw.name, {}))
+            for draw, signal, estimator in served
+        ]
+        surrogate = cost + _total([term for term in terms if term is not None])
+        return Estimate(loss, surrogate / self.num_particles, served)
+
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """Minus the objective, estimated; a float."""
+        with torch.no_grad():
+            return torch_item(self.estimate(self.prepare(model, guide, args, kwargs).executor).loss)
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """A scalar whose value is `loss` and whose gradient estimates that of the loss."""
+        return self._training_loss(self.prepare(model, guide, args, kwargs))
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """`loss`, with the gradient's estimate added to each parameter's ``grad``."""
+        prepared = self.prepare(model, guide, args, kwargs)
+        register(prepared.parameters)
+        loss = self._training_loss(prepared)
+        self._register_critics(prepared.executor)
+        if loss.requires_grad:
+            torch_backward(loss, retain_graph=self.retain_graph)
+        return torch_item(loss)
+
+    def __call__(self, model: Any, guide: Any = None) -> ELBOModule:
+        """Pyro's ``ELBOModule``: its forward is `differentiable_loss`, critics train along."""
+        module = ELBOModule(model, guide, self)
+        module.critics = torch.nn.ModuleList(self._modules())
+        return module
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Pyro's hook for one pair of traces: the model's, the guide's."""
+        guide_trace, model_trace = traces(self.prepare(model, guide, args, kwargs).executor)
+        return model_trace, guide_trace
+
+    def _training_loss(self, prepared: Prepared) -> Tensor:
+        estimate = self.estimate(prepared.executor)
+        surrogate = estimate.surrogate
+        for draw, signal, estimator in estimate.served:
+            memory = self.memory.get(draw.name, {})
+            own = estimator.own_loss(draw, signal, memory)
+            surrogate = surrogate if own is None else surrogate + own
+            updated = estimator.update(draw, signal, memory)
+            if updated is not memory:
+                self.memory[draw.name] = updated
+        return estimate.loss.detach() + (surrogate - surrogate.detach())
+
+    def _register_critics(self, executor: Executor) -> None:
+        for i, module in enumerate(executor.assignment.modules()):
+            pyro.module(f"{type(self).__name__}.critic_{i}", module)
+
+    def _modules(self) -> list[torch.nn.Module]:
+        return list(self._assignment().modules())
+
+    def _assignment(self) -> Assignment:
+        return Assignment(type(self).__name__, self.estimator, self.sites)
+
+
+def merged(served: Sequence[Served]) -> tuple[Served, ...]:
+    """Put the lanes of records that took different turns together again, site by site.
+
+    A baseline over particles compares all particles that reached the site: whether another
+    particle reached it does not depend on this one.
+    """
+    groups: dict[Any, list[Served]] = {}
+    for draw, signal, estimator in served:
+        key = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
+        groups.setdefault(key, []).append((draw, signal, estimator))
+    return tuple(group[0] if len(group) == 1 else _joined(group) for group in groups.values())
+
+
+def _joined(group: list[Served]) -> Served:
+    draws = [draw for draw, _, _ in group]
+    first = draws[0]
+    joined = Draw(
+        first.name,
+        torch.cat([draw.value for draw in draws]),
+        torch.cat([draw.log_prob for draw in draws]),
+        first.plates,
+        tree_map(lambda *lanes: torch.cat(lanes), *(draw.context for draw in draws)),
+        {key: torch.cat([draw.extras[key] for draw in draws]) for key in first.extras},
+    )
+    return joined, Signal.joined([signal for _, signal, _ in group]), group[0][2]
+
+
+def _kind(argument: Any) -> Any:
+    """What of an argument can change a program's structure, or whose parameters it has."""
+    if isinstance(argument, Tensor) and not argument.requires_grad:
+        return argument.shape, argument.dtype
+    if isinstance(argument, np.ndarray):
+        return argument.shape
+    return argument if isinstance(argument, int | float | str | None) else id(argument)
+
+
+def _total(terms: Sequence[Tensor]) -> Tensor:
+    """The sum of all elements of all terms, adding up terms of one shape before summing."""
+    by_shape: dict[torch.Size, Tensor] = {}
+    for term in terms:
+        by_shape[term.shape] = by_shape[term.shape] + term if term.shape in by_shape else term
+    total = torch.zeros(())
+    for term in by_shape.values():
+        total = total + term.sum()
+    return total
