@@ -21,6 +21,7 @@ class Problem:
         args: positional arguments of the model and the guide.
         exact: returns the exact gradient of the objective, ``{parameter name: tensor}``, if known.
         options: keywords for the objective, such as ``discount``.
+        smooth: no cost jumps as a function of a continuous site, so that pathwise is unbiased.
     """
 
     model: Callable[..., Any]
@@ -30,3 +31,4 @@ class Problem:
     args: tuple[Any, ...] = ()
     exact: Callable[[], dict[str, Tensor]] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    smooth: bool = True

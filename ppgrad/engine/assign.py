@@ -102,6 +102,11 @@ class Assignment:
                 )
 
 
+    def used(self) -> list[Estimator]:
+        """The estimators that serve the sites met so far, each once."""
+        found = {repr(estimator): estimator for estimator in self._met.values() if estimator is not None}
+        return list(found.values())
+
     def modules(self) -> list[torch.nn.Module]:
         """The modules that the estimators train by losses of their own."""
         mapped = [] if self._sites is None or callable(self._sites) else [*self._sites.values()]

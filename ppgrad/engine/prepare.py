@@ -87,6 +87,13 @@ def ordinary_run(executor: Executor) -> list[Site]:
     return sites_of(guide_trace, model_trace, sampler)
 
 
+def program_elements(prepared: Prepared) -> int:
+    """How many numbers the sites of one run hold."""
+    with torch.no_grad(), aside():
+        sites = ordinary_run(prepared.executor)
+    return sum(site.value.numel() + site.fn.batch_shape.numel() for site in sites) or 1
+
+
 def traces(executor: Executor) -> tuple[poutine.Trace | None, poutine.Trace]:
     """The guide's and the model's trace of one run of the program outside of vmap."""
     return _run(executor)[1:]

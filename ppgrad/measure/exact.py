@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -15,7 +14,7 @@ from torch.distributions import Independent, TransformedDistribution
 
 from ppgrad.core import CannotBeExact, Estimator, Facts, InvalidInput, SiteInfo
 from ppgrad.core.distributions import distribution_name, without_mask
-from ppgrad.engine.prepare import traces
+from ppgrad.engine.prepare import Prepared, program_elements, traces
 from ppgrad.engine.record import site_info
 from ppgrad.estimators import Enumerate
 from ppgrad.measure.gradient import ascent, check_gradients_named, pure
@@ -23,6 +22,9 @@ from ppgrad.objectives import Objective
 
 _NODES = ((64, 96), (32, 48), (16, 24), (10, 14))
 """Pairs of quadrature rules to compare, from the finest that fits into the branches."""
+
+
+_ELEMENTS = 20_000_000
 
 
 def exact_gradient(
@@ -81,16 +83,22 @@ def _integrate(
         gaussian = True
         return rule
 
-    exact = copy.copy(objective)
-    exact.estimator, exact.sites, exact.num_particles = None, choose, 1
-    exact.memory, exact._prepared = {}, None
+    exact = objective.with_choice(choose)
     with pure(seed):
         prepared = exact.prepare(model, guide, args, kwargs)
+        _check_size(prepared)
         for trace in traces(prepared.executor):
             _check_no_subsampling(trace)
         surrogate = exact.estimate(prepared.executor).surrogate
         check_gradients_named(exact, prepared, surrogate)
         return ascent(surrogate, prepared.parameters), gaussian
+
+
+def _check_size(prepared: Prepared) -> None:
+    """Raise if all branches at once would not fit into a few gigabytes."""
+    elements = prepared.executor.branches * program_elements(prepared)
+    if elements > _ELEMENTS:
+        raise InvalidInput(f"Its {prepared.executor.branches} branches hold {elements:.1g} numbers.")
 
 
 def _check_no_subsampling(trace: Any) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ppgrad.core import NonFinite
 from ppgrad.engine.inspect_run import check_finite
 from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
-from ppgrad.engine.prepare import Prepared, ordinary_run
+from ppgrad.engine.prepare import Prepared, ordinary_run, program_elements
 from ppgrad.measure.gradient import ascent
 from ppgrad.objectives import Objective
 
@@ -46,7 +46,7 @@ def replicate(
     objective: Objective, prepared: Prepared, replicates: int, seed: int, chunk_size: int | None
 ) -> Replicates:
     """Estimate the gradient ``replicates`` times, in seed blocks, each in chunks under vmap."""
-    chunk_size = chunk_size or _chunk_size(prepared)
+    chunk_size = chunk_size or default_chunk_size(prepared)
     chunks: list[tuple[dict[str, Tensor], Tensor]] = []
     seconds = 0.0
     for block, size in enumerate(block_sizes(replicates)):
@@ -116,12 +116,10 @@ def _vectorized(objective: Objective, prepared: Prepared, size: int) -> tuple[di
     }, losses.detach()
 
 
-def _chunk_size(prepared: Prepared) -> int:
-    with torch.no_grad():
-        sites = ordinary_run(prepared.executor)
-    program = sum(site.value.numel() + site.fn.batch_shape.numel() for site in sites)
+def default_chunk_size(prepared: Prepared) -> int:
+    """As many replicates as keep a program's own numbers within a fixed amount of memory."""
     parameters = sum(leaf.numel() for leaf in prepared.parameters.values())
-    return max(1, _ELEMENTS // (prepared.executor.evaluations * max(1, program) + parameters))
+    return max(1, _ELEMENTS // (prepared.executor.evaluations * program_elements(prepared) + parameters))
 
 
 def _check(objective: Objective, prepared: Prepared, draws: dict[str, Tensor], losses: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,19 @@ class Objective(PyroELBO):
 
     def check(self, program: Program) -> None:
         """Raise if the program does not have what the objective needs."""
+
+    def with_choice(self, sites: Choice, num_particles: int = 1) -> Objective:
+        """The same objective, its gradient estimated by ``sites`` alone, with no memory."""
+        other = copy.copy(self)
+        other.estimator, other.sites, other.num_particles = None, sites, num_particles
+        other.memory, other._prepared = {}, None
+        return other
+
+    def __repr__(self) -> str:
+        chosen = ["" if self.estimator is None else repr(self.estimator)]
+        chosen.append("" if self.sites is None else f"sites={self.sites!r}")
+        chosen.append("" if self.num_particles == 1 else f"num_particles={self.num_particles}")
+        return f"{type(self).__name__}({', '.join(filter(None, chosen))})"
 
     def prepare(self, model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Prepared:
         """Get to know a program: one validated run, cached until model, guide or shapes change."""

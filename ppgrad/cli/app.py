@@ -1,0 +1,190 @@
+"""The command line: ``ppgrad list`` and ``ppgrad compare``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from ppgrad.analysis import Comparison
+    from ppgrad.core import Problem
+    from ppgrad.objectives import Objective
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Estimate gradients of expectations over Pyro programs, and measure what each way costs.",
+    epilog="Start with: ppgrad compare models/gaussian_policy.py",
+)
+
+
+@app.command("list")
+def list_estimators() -> None:
+    """List the estimators and the baselines, with their sources."""
+    from rich.table import Table
+
+    from ppgrad.baselines import all_baselines
+    from ppgrad.cli.specification import baseline_words, estimator_words
+
+    table = Table("word", "estimator", "bias", "source", title="Estimators")
+    for word, estimator in estimator_words().items():
+        bias = f"biased {estimator.facts.order}".strip() if estimator.facts.biased else "unbiased"
+        table.add_row(word, estimator.__name__, bias, estimator.facts.source)
+    _console().print(table)
+    table = Table("baseline", "source", title=f"Baselines of score (as words: {', '.join(baseline_words())})")
+    for baseline in all_baselines():
+        table.add_row(baseline.__name__, baseline.source)
+    _console().print(table)
+
+
+@app.command()
+def compare(
+    path: Annotated[str, typer.Argument(metavar="PATH[:NAME]", help="A file with problem(), or with NAME in its place.")],
+    estimators: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated: score, score+loo, score+average, pathwise, … Default: all that can serve."),
+    ] = None,
+    replicates: Annotated[int, typer.Option(help="Gradient estimates for each estimator, 2 or more.")] = 1000,
+    particles: Annotated[int, typer.Option(help="Samples averaged in one estimate, unless a word says @N.")] = 2,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for results and pictures.  [default: comparison/NAME]")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An argument of problem(), such as covariance=full."),
+    ] = None,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where in a program an error arose.")] = False,
+) -> None:
+    """Compare gradient estimators on a program: bias, variance, cost; tables, pictures, ArviZ.
+
+    Estimators are words: ESTIMATOR[+BASELINE[=ARGUMENT]][@PARTICLES], as in score+loo=episodes@4.
+    """
+    _plain_messages()
+    from ppgrad.core import PpgradError
+
+    try:
+        comparison, files = _compare(path, estimators, replicates, particles, seed, out, settings or [])
+    except PpgradError as error:
+        _fail(str(error))
+    except Exception as error:
+        if traceback:
+            raise
+        _fail(f"{type(error).__name__}: {error} (--traceback shows where)")
+    _print_report(comparison, files)
+
+
+def _compare(
+    path: str,
+    words: str | None,
+    replicates: int,
+    particles: int,
+    seed: int,
+    out: Path | None,
+    settings: list[str],
+) -> tuple[Comparison, list[Path]]:
+    import ppgrad
+    from ppgrad.cli.loading import load_problem, writable_folder
+
+    problem, name = load_problem(path, settings)
+    folder = writable_folder(out or Path("comparison") / name)
+    objectives = _objectives(problem, words, particles)
+    reference = None if problem.exact is None else problem.exact()
+    comparison = ppgrad.compare(
+        objectives,
+        problem.model,
+        problem.guide,
+        problem.args,
+        replicates=replicates,
+        seed=seed,
+        reference=reference,
+        name=f"{name}: {problem.about}",
+        progress=True,
+    )
+    return comparison, comparison.save(folder)
+
+
+def _objectives(problem: Problem, words: str | None, particles: int) -> dict[str, Objective]:
+    from ppgrad.core import InvalidInput, Unsupported
+    from ppgrad.measure import ready
+    from ppgrad.measure.gradient import pure
+    from ppgrad.cli.specification import estimator_words, parse
+
+    if particles < 1:
+        raise InvalidInput(f"--particles {particles}: write 1 or more.")
+    chosen = [w for w in (words or "").split(",") if w.strip()]
+    objectives = {}
+    for word in chosen or ["score", "score+loo", *(w for w in estimator_words() if w != "score")]:
+        estimator, count = parse(word)
+        objective = problem.objective(estimator, num_particles=count or particles, **problem.options)
+        if not chosen:
+            try:
+                with pure(0), warnings.catch_warnings(action="ignore"):
+                    ready(objective, problem.model, problem.guide, problem.args, None)
+            except Unsupported as error:
+                print(f"Left out {word}: {str(error).splitlines()[0]}", file=sys.stderr)
+                continue
+        objectives[word.strip()] = objective
+    return objectives
+
+
+def _print_report(comparison: Comparison, files: list[Path]) -> None:
+    console = _console()
+    console.print(_totals_table(comparison))
+    for sentence in comparison.sentences():
+        console.print(sentence, highlight=False)
+    console.print("Written:", *(f"  {file}" for file in files), sep="\n", highlight=False, soft_wrap=True)
+
+
+def _totals_table(comparison: Comparison) -> Any:
+    from rich.table import Table
+
+    table = Table(title=comparison.name, caption=f"reference: {comparison.reference_kind}")
+    for column in ("estimator", "p(no bias)", "variance", "× least", "SNR", "tail", "runs", "ms", "variance × s"):
+        table.add_column(column, justify="left" if column in ("estimator", "tail") else "right")
+    for label, row in comparison.totals().iterrows():
+        mark = " [yellow]biased[/yellow]" if row["biased"] else ""
+        p_value = f"{row['p_value']:.2g}"
+        table.add_row(
+            f"{label}{mark}",
+            f"[red]{p_value}[/red]" if row["p_value"] < 1e-3 else p_value,
+            f"{row['variance']:.3g}",
+            f"{row['ratio']:.3g}",
+            f"{row['snr']:.2g}",
+            f"{row['tail']} (k̂ {row['khat']:.2f})",
+            f"{row['evaluations']:.0f}",
+            f"{1e3 * row['seconds']:.3g}",
+            f"{row['work_variance']:.2g}",
+        )
+    return table
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def _plain_messages() -> None:
+    logging.basicConfig(format="Note: %(message)s", level=logging.WARNING)
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"Warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+
+
+def _fail(message: str) -> NoReturn:
+    print("Error: " + " ".join(message.split()), file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """Entry point of the ``ppgrad`` command."""
+    app()
+
+

@@ -1,0 +1,69 @@
+"""Estimators as words on a command line: ``score+loo``, ``pathwise@8``."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ppgrad.baselines import Constant, LeaveOneOut, MovingAverage
+from ppgrad.core import Baseline, Estimator, InvalidInput
+from ppgrad.estimators import ScoreFunction, all_estimators
+
+_BASELINES: dict[str, Callable[..., Baseline]] = {
+    "loo": LeaveOneOut,
+    "average": MovingAverage,
+    "constant": Constant,
+}
+
+GRAMMAR = "ESTIMATOR[+BASELINE[=ARGUMENT]][@PARTICLES]"
+
+
+def estimator_words() -> dict[str, type[Estimator]]:
+    """The word of each estimator: ``score`` for ScoreFunction, else the class name with underscores."""
+    words = {re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls for cls in all_estimators()}
+    return {"score": words.pop("score_function"), **words}
+
+
+def baseline_words() -> tuple[str, ...]:
+    """The words of the baselines that the command line offers."""
+    return tuple(_BASELINES)
+
+
+def parse(text: str) -> tuple[Estimator, int | None]:
+    """The estimator and the number of particles, or None, that a word asks for.
+
+    >>> parse("score+loo=episodes@4")
+    (ScoreFunction(baseline=LeaveOneOut(over='episodes')), 4)
+    """
+    body, _, particles = text.strip().partition("@")
+    word, _, baseline = body.partition("+")
+    words = estimator_words()
+    if word not in words:
+        raise InvalidInput(f"Estimator {text!r} is unknown. Write {GRAMMAR}, with one of {', '.join(words)}.")
+    if particles and (not particles.isdecimal() or int(particles) < 1):
+        raise InvalidInput(f"Estimator {text!r}: the number of particles after @ is an integer from 1 up.")
+    count = int(particles) if particles else None
+    if not baseline:
+        return words[word](), count
+    if words[word] is not ScoreFunction:
+        raise InvalidInput(f"Estimator {text!r}: only score reads a baseline. Write {word} or score+{baseline}.")
+    return ScoreFunction(_baseline(text, baseline)), count
+
+
+def _baseline(text: str, words: str) -> Baseline:
+    word, has_argument, argument = words.partition("=")
+    if word not in _BASELINES:
+        raise InvalidInput(f"Estimator {text!r}: baseline {word!r} is unknown. Write one of {', '.join(_BASELINES)}.")
+    try:
+        return _BASELINES[word](*([_literal(argument)] if has_argument else []))
+    except TypeError as error:
+        raise InvalidInput(f"Estimator {text!r}: baseline {word} takes one argument, as in {word}=1.0.") from error
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

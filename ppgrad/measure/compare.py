@@ -1,0 +1,123 @@
+"""`compare`: several estimators of one gradient, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ppgrad.analysis import Comparison, EstimatorDraws
+from ppgrad.baselines import LeaveOneOut
+from ppgrad.core import Estimator, InvalidInput
+from ppgrad.engine.record import site_info
+from ppgrad.estimators import Pathwise, ScoreFunction
+from ppgrad.measure.gradient import pure
+from ppgrad.measure.measurement import Gradients, check_counts, known_reference, ready
+from ppgrad.measure.replicates import CHAINS, default_chunk_size, replicate
+from ppgrad.objectives import Objective
+
+_LONG_RUN = 10
+"""How many times more program executions a long run takes than a measured estimator."""
+
+_LONG_RUN_PARTICLES = 8
+
+
+def compare(
+    objectives: Mapping[str, Objective],
+    model: Callable[..., Any],
+    guide: Callable[..., Any] | None = None,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+    reference: Gradients | None = None,
+    chunk_size: int | None = None,
+    name: str = "",
+    progress: bool = False,
+) -> Comparison:
+    """Measure several ways to estimate one gradient, under common seeds.
+
+    The bias is against the reference: the one given; else the exact gradient, where the program is
+    small enough; else a long run of the score function with leave-one-out (pathwise where it must),
+    marked as such, with its own uncertainty in the bands.
+
+    Args:
+        objectives: by label: one objective, with different estimators.
+        model, guide, args, kwargs, replicates, seed, reference, chunk_size: as for `measure`.
+        name: what the pictures are titled with.
+        progress: show a progress bar on a terminal.
+
+    Raises:
+        InvalidInput: no objectives, or objectives of different kinds.
+    """
+    check_counts(replicates, chunk_size)
+    kinds = {type(objective).__name__ for objective in objectives.values()}
+    if len(kinds) != 1:
+        raise InvalidInput(
+            f"compare() takes one kind of objective with different estimators, not {', '.join(sorted(kinds)) or 'none'}."
+        )
+    first = next(iter(objectives.values()))
+    estimators: dict[str, EstimatorDraws] = {}
+    with pure(seed):
+        prepared = {label: ready(o, model, guide, args, kwargs) for label, o in objectives.items()}
+        if chunk_size is None:
+            chunk_size = min(default_chunk_size(p) for p in prepared.values())
+        exact, kind = known_reference(prepared[next(iter(prepared))], first, model, guide, args, kwargs, reference)
+        uncertainty: dict[str, Tensor] | None = None
+        bar = tqdm(total=len(objectives) + (exact is None), disable=None if progress else True, leave=False)
+        with bar:
+            if exact is None:
+                bar.set_description("reference")
+                exact, uncertainty = _long_run(first, model, guide, args, kwargs, replicates, seed)
+                kind = "long run of score function with leave-one-out"
+                bar.update()
+            for label, objective in objectives.items():
+                bar.set_description(label)
+                replicate(objective, prepared[label], 2, seed, chunk_size)
+                found = replicate(objective, prepared[label], replicates, seed, chunk_size)
+                used = [e for e in prepared[label].executor.assignment.used() if e.facts.biased]
+                estimators[label] = EstimatorDraws(
+                    draws=_arrays(found.draws),
+                    evaluations=found.evaluations,
+                    seconds=found.seconds,
+                    biased=bool(used),
+                    order=", ".join(e.facts.order for e in used if e.facts.order),
+                    description=repr(objective),
+                )
+                bar.update()
+    return Comparison(
+        estimators=estimators,
+        reference=_arrays(exact),
+        reference_mcse=None if uncertainty is None else _arrays(uncertainty),
+        reference_kind=kind,
+        seed=seed,
+        name=name,
+        chains=CHAINS,
+    )
+
+
+def _long_run(
+    objective: Objective, model: Any, guide: Any, args: Any, kwargs: Any, replicates: int, seed: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def choose(message: Mapping[str, Any]) -> Estimator | None:
+        score = ScoreFunction(LeaveOneOut())
+        info = site_info(message, _LONG_RUN_PARTICLES)
+        if score.refuses(info) is None:
+            return score
+        return Pathwise() if Pathwise().refuses(info) is None else None
+
+    long = objective.with_choice(choose, _LONG_RUN_PARTICLES)
+    count = max(100, _LONG_RUN * replicates // _LONG_RUN_PARTICLES)
+    # Common seeds are for pairs of estimators; the reference is independent of them.
+    found = replicate(long, ready(long, model, guide, args, kwargs), count, seed + 2**31, None)
+    mean = {name: draws.double().mean(0) for name, draws in found.draws.items()}
+    mcse = {name: draws.double().std(0) / count**0.5 for name, draws in found.draws.items()}
+    return mean, mcse
+
+
+def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy(force=True) for name, tensor in tensors.items()}

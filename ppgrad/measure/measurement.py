@@ -1,0 +1,173 @@
+"""`measure`: bias, variance and cost of one way to estimate a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppgrad.analysis import describe, pareto_khat
+from ppgrad.core import CannotBeExact, InvalidInput
+from ppgrad.engine.prepare import Prepared
+from ppgrad.measure.exact import exact_gradient
+from ppgrad.measure.gradient import check_gradients_named, pure
+from ppgrad.measure.replicates import Replicates, replicate
+from ppgrad.objectives import Objective
+
+Gradients = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What replicates of one gradient estimate say of it; dicts are by parameter.
+
+    Args:
+        draws: the estimates, ``(replicates, *shape)`` each, in the direction of ascent.
+        mean: their mean; ``mcse`` is its standard error.
+        variance: of a single estimate; ``variance_mcse`` is its standard error.
+        snr: |mean| / standard deviation.
+        bias: mean − reference, NaN without one; ``p_value`` is that of a t test of no bias.
+        khat: Pareto k̂ of the estimates' norms: above ½ the variance is infinite; ``tail`` says so
+            in words, or 'inconclusive'.
+        reference: the gradient that the bias is against, and ``reference_kind`` where it is from.
+        evaluations: program executions for one estimate.
+        seconds: wall time for one estimate, as run here in chunks.
+        work_variance: variance × seconds.
+    """
+
+    draws: dict[str, Tensor]
+    mean: dict[str, Tensor]
+    mcse: dict[str, Tensor]
+    variance: dict[str, Tensor]
+    variance_mcse: dict[str, Tensor]
+    snr: dict[str, Tensor]
+    bias: dict[str, Tensor]
+    p_value: dict[str, Tensor]
+    khat: dict[str, float]
+    tail: dict[str, str]
+    reference: dict[str, Tensor] | None
+    reference_kind: str
+    evaluations: int
+    seconds: float
+
+    @property
+    def work_variance(self) -> dict[str, Tensor]:
+        """Variance × seconds: what a fixed time buys does not depend on the number of particles."""
+        return {name: variance * self.seconds for name, variance in self.variance.items()}
+
+
+def measure(
+    objective: Objective,
+    model: Callable[..., Any],
+    guide: Callable[..., Any] | None = None,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+    reference: Gradients | None = None,
+    chunk_size: int | None = None,
+) -> Measurement:
+    """Estimate a gradient many times and report its bias, variance and cost.
+
+    Nothing is trained: baselines keep the memory that they have, and the param store and the global
+    generators are left as they were found.
+
+    Args:
+        objective, model, guide, args, kwargs: as for `gradient`.
+        replicates: how many estimates, two or more.
+        seed: of the first of two blocks of replicates.
+        reference: the true gradient, if known; None computes it where `exact_gradient` can.
+        chunk_size: replicates at once under vmap; None chooses from the program's size. It enters
+            the random stream: other chunks, other draws.
+
+    Raises:
+        InvalidInput: ``replicates`` < 2, ``chunk_size`` < 1, or a reference that does not fit.
+    """
+    check_counts(replicates, chunk_size)
+    with pure(seed):
+        prepared = ready(objective, model, guide, args, kwargs)
+        exact, kind = known_reference(prepared, objective, model, guide, args, kwargs, reference)
+        found = replicate(objective, prepared, replicates, seed, chunk_size)
+    return _report(found, exact, kind)
+
+
+def check_counts(replicates: int, chunk_size: int | None) -> None:
+    """Raise if a number of replicates or a chunk size makes no sense."""
+    if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 2:
+        raise InvalidInput(f"replicates={replicates!r}: a variance needs replicates of 2 or more.")
+    if chunk_size is not None and chunk_size < 1:
+        raise InvalidInput(f"chunk_size={chunk_size}: write 1 or more, or None.")
+
+
+def ready(objective: Objective, model: Any, guide: Any, args: Any, kwargs: Any) -> Prepared:
+    """Prepare a program and make sure that every gradient has a name."""
+    if not isinstance(objective, Objective):
+        raise InvalidInput(f"An objective is needed, such as ExpectedReturn(Pathwise()), not {objective!r}.")
+    prepared = objective.prepare(model, guide, args, kwargs)
+    check_gradients_named(objective, prepared, objective.estimate(prepared.executor).surrogate)
+    return prepared
+
+
+def known_reference(
+    prepared: Prepared,
+    objective: Objective,
+    model: Any,
+    guide: Any,
+    args: Any,
+    kwargs: Any,
+    reference: Gradients | None,
+) -> tuple[dict[str, Tensor] | None, str]:
+    """The reference as given, or exact, or none."""
+    if reference is not None:
+        return _checked(reference, prepared), "given"
+    try:
+        return exact_gradient(objective, model, guide, args, kwargs), "exact"
+    except CannotBeExact:
+        return None, "none"
+
+
+def _checked(reference: Gradients, prepared: Prepared) -> dict[str, Tensor]:
+    for name, parameter in prepared.parameters.items():
+        if name not in reference:
+            raise InvalidInput(f"The reference lacks parameter '{name}'; it has {', '.join(reference) or 'none'}.")
+        if torch.as_tensor(reference[name]).shape != parameter.shape:
+            shape = tuple(torch.as_tensor(reference[name]).shape)
+            raise InvalidInput(
+                f"The reference of '{name}' has shape {shape}, and the parameter {tuple(parameter.shape)}."
+            )
+    return {name: torch.as_tensor(reference[name]).detach() for name in prepared.parameters}
+
+
+def _report(found: Replicates, reference: dict[str, Tensor] | None, kind: str) -> Measurement:
+    described = {}
+    tails = {}
+    for name, draws in found.draws.items():
+        array = draws.numpy(force=True)
+        described[name] = describe(array, None if reference is None else reference[name].numpy(force=True))
+        norms = np.linalg.norm(array.reshape(len(array), -1).astype(float), axis=1)
+        tails[name] = pareto_khat(norms)
+
+    def column(field: str) -> dict[str, Tensor]:
+        return {name: torch.as_tensor(np.asarray(getattr(d, field))) for name, d in described.items()}
+
+    return Measurement(
+        draws=found.draws,
+        mean=column("mean"),
+        mcse=column("mcse"),
+        variance=column("variance"),
+        variance_mcse=column("variance_mcse"),
+        snr=column("snr"),
+        bias=column("bias"),
+        p_value=column("p_value"),
+        khat={name: tail.khat for name, tail in tails.items()},
+        tail={name: tail.verdict for name, tail in tails.items()},
+        reference=reference,
+        reference_kind=kind,
+        evaluations=found.evaluations,
+        seconds=found.seconds,
+    )

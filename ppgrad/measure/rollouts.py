@@ -1,0 +1,140 @@
+"""`rollouts`: runs of a program as an ArviZ object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+
+from ppgrad.analysis.arviz import container
+from ppgrad.core import InvalidInput, Plates
+from ppgrad.engine.assign import Assignment
+from ppgrad.engine.execute import Executor
+from ppgrad.engine.lanes import LaneTensors, vectorizable, vectorized
+from ppgrad.engine.record import Program, Sampler, Site, run, sites_of
+from ppgrad.measure.gradient import pure
+
+_Run = dict[str, Tensor]
+_KINDS = ("draw", "noise", "observed", "reward")
+
+
+def rollouts(
+    program: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    num: int = 100,
+    seed: int = 0,
+    kwargs: Mapping[str, Any] | None = None,
+) -> Any:
+    """Run a program ``num`` times and give its traces to ArviZ.
+
+    Args:
+        program: an ordinary Pyro model.
+        args: its positional arguments.
+        num: how many runs; they are split into two chains if the number is even.
+        seed: the runs are a function of it; global state is left alone.
+        kwargs: the program's keyword arguments.
+
+    Returns:
+        An ``InferenceData`` (ArviZ 0.23) or ``DataTree`` (1.x) with the groups ``rollouts`` (each
+        site; ``reward`` with chain, draw, time; their sum ``ret`` with chain, draw) and
+        ``rollouts_log_prob`` (the log density of each random or observed site). A site that some
+        runs did not reach is NaN there. Rewards carry Pyro's scale and mask, and are summed over
+        plates in ``reward``; each reward site is there by its own name too.
+
+    Raises:
+        InvalidInput: ``num`` < 1.
+    """
+    if num < 1:
+        raise InvalidInput(f"rollouts(num={num}): write 1 or more.")
+    with pure(seed), torch.no_grad():
+        runs, plates = _runs(Program(program, None, tuple(args), dict(kwargs or {})), num)
+    chains = 2 if num % 2 == 0 else 1
+    values: dict[str, Any] = {}
+    log_probs: dict[str, Any] = {}
+    rewards: list[np.ndarray] = []
+    for key in dict.fromkeys(key for one in runs for key in one):
+        group, name = key.split(":", 1)
+        array = _ragged([one.get(key) for one in runs])
+        dims = ("chain", "draw", *_dims(name, array[0].ndim, plates.get(name, frozenset())))
+        variable = (dims, array.reshape(chains, num // chains, *array.shape[1:]))
+        name = f"site_{name}" if name in ("reward", "ret") else name
+        (log_probs if group == "log_prob" else values)[name] = variable
+        if group == "reward":
+            rewards.append(array.reshape(num, -1).sum(1))
+    if rewards:
+        reward = np.stack(rewards, -1).reshape(chains, num // chains, -1)
+        values["reward"] = (("chain", "draw", "time"), reward)
+        values["ret"] = (("chain", "draw"), np.nansum(reward, -1))
+    return container({"rollouts": _dataset(values), "rollouts_log_prob": _dataset(log_probs)}, {"seed": seed})
+
+
+def _runs(program: Program, num: int) -> tuple[list[_Run], dict[str, Plates]]:
+    """Every run's numbers, by ``group:site``, and the sites' plates."""
+    executor = Executor(program, Assignment("rollouts", None, None), _no_costs, num, 1, vectorize=True)
+    plates: dict[str, Plates] = {}
+
+    def one() -> _Run:
+        sampler = Sampler(executor.assignment, num, {})
+        numbers: _Run = {}
+        for site in sites_of(*run(program, sampler), sampler):
+            if site.kind not in _KINDS:
+                continue
+            plates[site.name] = site.plates
+            if site.kind == "reward":
+                numbers[f"reward:{site.name}"] = site.log_prob
+            else:
+                numbers[f"value:{site.name}"] = site.value
+                numbers[f"log_prob:{site.name}"] = site.density
+        return numbers
+
+    def lane(token: Tensor) -> _Run:
+        with LaneTensors(token, {}) as mode:
+            return mode.own(one())
+
+    state = pyro.util.get_rng_state()
+    try:
+        with vectorizable():
+            stacked = vectorized(lane, lanes=num)
+        return [{key: tensor[i] for key, tensor in stacked.items()} for i in range(num)], plates
+    except Exception as error:
+        executor.fall_back(error)
+        pyro.util.set_rng_state(state)
+        return [one() for _ in range(num)], plates
+
+
+def _no_costs(sites: list[Site]) -> list[Tensor | None]:
+    return [None] * len(sites)
+
+
+def _dims(name: str, ndim: int, plates: Plates) -> list[str]:
+    """Names of a site's dimensions: its plates', then numbered; prefixed, since no two sites share one."""
+    by_dim = {plate.dim: plate.name for plate in plates}
+    batch = max((-dim for dim in by_dim), default=0)
+    names = [f"{name}_{by_dim.get(i - batch, f'batch_{i}')}" for i in range(min(batch, ndim))]
+    return names + [f"{name}_dim_{i}" for i in range(ndim - len(names))]
+
+
+def _ragged(runs: list[Tensor | None]) -> np.ndarray:
+    """Stack the runs' numbers, NaN where a run has none or less."""
+    arrays = [None if one is None else one.numpy(force=True) for one in runs]
+    present = [array for array in arrays if array is not None]
+    if len(present) == len(arrays) and len({array.shape for array in present}) == 1:
+        return np.stack(present)
+    shape = tuple(np.max([array.shape for array in present], axis=0).astype(int))
+    stacked = np.full((len(arrays), *shape), np.nan)
+    for i, array in enumerate(arrays):
+        if array is not None:
+            stacked[(i, *(slice(size) for size in array.shape))] = array
+    return stacked
+
+
+def _dataset(variables: dict[str, Any]) -> Any:
+    import xarray
+
+    sizes = {dim: size for dims, array in variables.values() for dim, size in zip(dims, array.shape, strict=True)}
+    coords = {dim: np.arange(sizes[dim]) for dim in ("chain", "draw") if dim in sizes}
+    return xarray.Dataset(variables, coords=coords)

@@ -1,0 +1,448 @@
+"""Small programs whose exact gradients are known in closed form, apart from the engine.
+
+Each function returns a `Problem`. Its exact gradient is the derivative of an expectation that is
+written out by hand as a function of the parameters.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+
+import pyro
+import pyro.distributions as dist
+import pyro.poutine as poutine
+import torch
+from torch import Tensor
+
+import ppgrad
+from ppgrad.core import Problem
+from ppgrad.objectives import ELBO, ExpectedReturn
+
+Parameters = Mapping[str, Tensor]
+
+
+def parameters(initial: Mapping[str, object]) -> Parameters:
+    """The program's parameters, from the param store."""
+    return {name: pyro.param(name, torch.as_tensor(value) * 1.0) for name, value in initial.items()}
+
+
+def closed_form(
+    initial: Mapping[str, object], value: Callable[[Parameters], Tensor]
+) -> Callable[[], dict[str, Tensor]]:
+    """The gradient of ``value``, the expectation written out, at the initial parameters."""
+
+    def exact() -> dict[str, Tensor]:
+        leaves = {name: (torch.as_tensor(v) * 1.0).requires_grad_() for name, v in initial.items()}
+        gradients = torch.autograd.grad(value(leaves), list(leaves.values()))
+        return dict(zip(leaves, gradients, strict=True))
+
+    return exact
+
+
+def all_problems() -> dict[str, Problem]:
+    """Every problem of this file, by name."""
+    builders = (
+        normal_plate, gamma, multivariate_normal, log_normal, independent_normal, masked, mixture, bernoulli_chain,
+        coupled_plate, mixed, normal_chain, scaled, sequential_plate, episodes, local_global_local,
+        conjugate_elbo, discrete_elbo, subsampled_elbo, random_transition, discounted, poisson,
+    )  # fmt: skip
+    return {builder.__name__: builder() for builder in builders}
+
+
+def normal_plate() -> Problem:
+    """x_n ~ N(μ, σ); f = Σ (x_n − k_n)²."""
+    initial = {"mu": 0.7, "sigma": 0.8}
+
+    def model() -> None:
+        p, k = parameters(initial), torch.tensor([0.0, 0.5, 1.0])
+        with pyro.plate("n", 3):
+            x = ppgrad.policy("x", dist.Normal(p["mu"], p["sigma"]), context=k.unsqueeze(-1))
+            ppgrad.cost("f", (x - k) ** 2)
+
+    def value(p: Parameters) -> Tensor:
+        k = torch.tensor([0.0, 0.5, 1.0])
+        return -((p["mu"] - k) ** 2 + p["sigma"] ** 2).sum()
+
+    return Problem(model, ExpectedReturn, "Normal sites in a plate", exact=closed_form(initial, value))
+
+
+def gamma() -> Problem:
+    """x ~ Gamma(a, b); r = x, J = a / b."""
+    initial = {"a": 2.0, "b": 1.5}
+
+    def model() -> None:
+        p = parameters(initial)
+        ppgrad.reward("r", ppgrad.policy("x", dist.Gamma(p["a"], p["b"])))
+
+    return Problem(model, ExpectedReturn, "a Gamma site", exact=closed_form(initial, lambda p: p["a"] / p["b"]))
+
+
+def multivariate_normal() -> Problem:
+    """x ~ N(m, LLᵀ); f = xᵀAx, J = −tr(ALLᵀ) − mᵀAm."""
+    initial = {"m": [0.5, -0.3], "scale_tril": [[1.0, 0.0], [0.4, 0.7]]}
+    a = [[1.0, 0.3], [0.3, 2.0]]
+
+    def model() -> None:
+        p, matrix = parameters(initial), torch.tensor(a) * 1.0
+        x = ppgrad.policy("x", dist.MultivariateNormal(p["m"], scale_tril=p["scale_tril"].tril()))
+        ppgrad.cost("f", x @ matrix @ x)
+
+    def value(p: Parameters) -> Tensor:
+        matrix, tril = torch.tensor(a) * 1.0, p["scale_tril"].tril()
+        return -(matrix @ tril @ tril.T).trace() - p["m"] @ matrix @ p["m"]
+
+    return Problem(model, ExpectedReturn, "a full covariance", exact=closed_form(initial, value))
+
+
+def log_normal() -> Problem:
+    """x = exp(z), z ~ N(μ, σ), as a transformed distribution; J = exp(μ + σ²/2)."""
+    initial = {"mu": 0.2, "sigma": 0.5}
+
+    def model() -> None:
+        p = parameters(initial)
+        fn = dist.TransformedDistribution(
+            dist.Normal(p["mu"], p["sigma"]), [dist.transforms.ExpTransform(cache_size=1)]
+        )
+        ppgrad.reward("r", ppgrad.policy("x", fn))
+
+    def value(p: Parameters) -> Tensor:
+        return (p["mu"] + p["sigma"] ** 2 / 2).exp()
+
+    return Problem(model, ExpectedReturn, "a cached transform", exact=closed_form(initial, value))
+
+
+def independent_normal() -> Problem:
+    """x ~ N(m, diag s²) with ``to_event``; r = x₀x₁ − Σ x²."""
+    initial = {"m": [0.5, -1.0], "s": [0.6, 0.9]}
+
+    def model() -> None:
+        p = parameters(initial)
+        x = ppgrad.policy("x", dist.Normal(p["m"], p["s"]).to_event(1))
+        ppgrad.reward("r", x[0] * x[1] - (x**2).sum())
+
+    def value(p: Parameters) -> Tensor:
+        return p["m"][0] * p["m"][1] - (p["m"] ** 2 + p["s"] ** 2).sum()
+
+    return Problem(model, ExpectedReturn, "an Independent site", exact=closed_form(initial, value))
+
+
+def masked() -> Problem:
+    """Rewards of masked elements do not count; draws of masked sites still have their scores."""
+    initial = {"mu": 0.4, "nu": -0.3}
+
+    def model() -> None:
+        p, mask = parameters(initial), torch.tensor([True, False, True, True])
+        with pyro.plate("n", 4):
+            x = ppgrad.policy("x", dist.Normal(p["mu"], 1.0).mask(mask))
+            y = ppgrad.policy("y", dist.Normal(p["nu"], 1.0).mask(False))
+            with poutine.mask(mask=mask):
+                ppgrad.reward("r", x * y - x**2)
+
+    def value(p: Parameters) -> Tensor:
+        return 3 * (p["mu"] * p["nu"] - p["mu"] ** 2 - 1)
+
+    return Problem(model, ExpectedReturn, "masks on sites and rewards", exact=closed_form(initial, value))
+
+
+def mixture() -> Problem:
+    """x ~ Σ w_k N(m_k, 1); r = −x², J = −Σ w_k (m_k² + 1)."""
+    initial = {"logits": [0.2, -0.4], "m": [-1.0, 1.5]}
+
+    def model() -> None:
+        p = parameters(initial)
+        components = dist.Normal(p["m"], 1.0)
+        x = ppgrad.policy("x", dist.MixtureSameFamily(dist.Categorical(logits=p["logits"]), components))
+        ppgrad.cost("f", x**2)
+
+    def value(p: Parameters) -> Tensor:
+        return -(p["logits"].softmax(-1) * (p["m"] ** 2 + 1)).sum()
+
+    return Problem(model, ExpectedReturn, "a mixture", exact=closed_form(initial, value))
+
+
+def bernoulli_chain() -> Problem:
+    """Three dependent layers: Bernoulli, Categorical, Bernoulli, with costs in between."""
+    initial = {"first": 0.3, "second": [[0.1, -0.5, 0.4], [-0.2, 0.3, 0.6]], "third": [0.5, -0.1, -0.7]}
+
+    def model() -> None:
+        p = parameters(initial)
+        a = ppgrad.policy("a", dist.Bernoulli(logits=p["first"]))
+        ppgrad.reward("r_a", a * 0.5)
+        b = ppgrad.policy("b", dist.Categorical(logits=p["second"].index_select(0, a.long().reshape(1)).squeeze(0)))
+        ppgrad.cost("f_b", (b - a) ** 2)
+        logit = p["third"].index_select(0, b.reshape(1)).squeeze(0) + a
+        c = ppgrad.policy("c", dist.Bernoulli(logits=logit))
+        ppgrad.reward("r_c", c * b - 2 * c * a)
+
+    def value(p: Parameters) -> Tensor:
+        total = torch.zeros(())
+        for a, b, c in itertools.product((0, 1), (0, 1, 2), (0, 1)):
+            probability = torch.sigmoid(p["first"] * (2 * a - 1)) * p["second"][a].softmax(-1)[b]
+            probability = probability * torch.sigmoid((p["third"][b] + a) * (2 * c - 1))
+            total = total + probability * (a * 0.5 - (b - a) ** 2 + c * b - 2 * c * a)
+        return total
+
+    return Problem(model, ExpectedReturn, "a discrete chain", exact=closed_form(initial, value))
+
+
+def coupled_plate() -> Problem:
+    """b_n ~ Bernoulli in a plate; a cost outside the plate that couples its elements, one inside."""
+    initial = {"logits": [0.3, -0.2, 0.8]}
+
+    def model() -> None:
+        p = parameters(initial)
+        with pyro.plate("n", 3):
+            b = ppgrad.policy("b", dist.Bernoulli(logits=p["logits"]))
+            ppgrad.reward("inside", b * torch.tensor([1.0, 2.0, -1.0]))
+        ppgrad.cost("outside", (b.sum(-1) - 1) ** 2)
+
+    def value(p: Parameters) -> Tensor:
+        total = torch.zeros(())
+        for b in itertools.product((0.0, 1.0), repeat=3):
+            values = torch.tensor(b)
+            probability = torch.sigmoid(p["logits"] * (2 * values - 1)).prod()
+            reward = (values * torch.tensor([1.0, 2.0, -1.0])).sum() - (values.sum() - 1) ** 2
+            total = total + probability * reward
+        return total
+
+    return Problem(model, ExpectedReturn, "plate elements coupled", exact=closed_form(initial, value))
+
+
+def mixed() -> Problem:
+    """k ~ Bernoulli, x | k ~ N(m_k, σ); f = (x − k)² − x."""
+    initial = {"logit": -0.4, "m": [0.2, 1.7], "sigma": 0.6}
+
+    def model() -> None:
+        p = parameters(initial)
+        k = ppgrad.policy("k", dist.Bernoulli(logits=p["logit"]))
+        x = ppgrad.policy("x", dist.Normal(p["m"][0] * (1 - k) + p["m"][1] * k, p["sigma"]))
+        ppgrad.cost("f", (x - k) ** 2 - x)
+
+    def value(p: Parameters) -> Tensor:
+        k, q = torch.tensor([0.0, 1.0]), torch.sigmoid(p["logit"])
+        costs = (p["m"] - k) ** 2 + p["sigma"] ** 2 - p["m"]
+        return -(torch.stack([1 - q, q]) * costs).sum()
+
+    return Problem(model, ExpectedReturn, "discrete, then continuous", exact=closed_form(initial, value))
+
+
+def normal_chain() -> Problem:
+    """x ~ N(μ, 1), y ~ N(wx, 1); r = xy − y², so that x acts on y through its parameters."""
+    initial = {"mu": 0.5, "w": 0.8}
+
+    def model() -> None:
+        p = parameters(initial)
+        x = ppgrad.policy("x", dist.Normal(p["mu"], 1.0))
+        y = ppgrad.policy("y", dist.Normal(p["w"] * x, 1.0))
+        ppgrad.reward("r", x * y - y**2)
+
+    def value(p: Parameters) -> Tensor:
+        return (p["w"] - p["w"] ** 2) * (p["mu"] ** 2 + 1) - 1
+
+    return Problem(model, ExpectedReturn, "one site feeding another", exact=closed_form(initial, value))
+
+
+def scaled() -> Problem:
+    """``poutine.scale`` weighs the rewards, not the scores."""
+    initial = {"mu": -0.5, "logit": 0.3}
+
+    def model() -> None:
+        p = parameters(initial)
+        with poutine.scale(scale=2.5):
+            x = ppgrad.policy("x", dist.Normal(p["mu"], 1.0))
+            b = ppgrad.policy("b", dist.Bernoulli(logits=p["logit"]))
+            ppgrad.reward("r", x * b)
+        ppgrad.cost("f", x**2 + b)
+
+    def value(p: Parameters) -> Tensor:
+        q = torch.sigmoid(p["logit"])
+        return 2.5 * p["mu"] * q - p["mu"] ** 2 - 1 - q
+
+    return Problem(model, ExpectedReturn, "poutine.scale", exact=closed_form(initial, value))
+
+
+def sequential_plate() -> Problem:
+    """Iterations of a sequential plate, a reward in each, one after the loop."""
+    initial = {"mu": 0.5, "logits": [0.2, -0.3]}
+
+    def model() -> None:
+        p = parameters(initial)
+        total = torch.zeros(())
+        for i in pyro.plate("i", 2):
+            x = ppgrad.policy(f"x_{i}", dist.Normal(p["mu"], 1.0))
+            b = ppgrad.policy(f"b_{i}", dist.Bernoulli(logits=p["logits"][i]))
+            ppgrad.reward(f"r_{i}", x * b)
+            total = total + x + b
+        ppgrad.cost("end", total**2)
+
+    def value(p: Parameters) -> Tensor:
+        q, mu = p["logits"].sigmoid(), p["mu"]
+        mean, variance = 2 * mu + q.sum(), 2 + (q * (1 - q)).sum()
+        return (mu * q).sum() - mean**2 - variance
+
+    return Problem(model, ExpectedReturn, "a sequential plate", exact=closed_form(initial, value))
+
+
+def episodes() -> Problem:
+    """Three steps of x ← x + a, a ~ N(θx + β, ½), in a plate of episodes; r = −x²."""
+    initial = {"theta": -0.4, "beta": 0.3}
+
+    def model() -> None:
+        p = parameters(initial)
+        x = torch.tensor([1.0, -0.5])
+        with pyro.plate("episodes", 2):
+            for t in pyro.markov(range(3)):
+                a = ppgrad.policy(f"a_{t}", dist.Normal(p["theta"] * x + p["beta"], 0.5), context=x.unsqueeze(-1))
+                x = x + a
+                ppgrad.reward(f"r_{t}", -(x**2))
+
+    def value(p: Parameters) -> Tensor:
+        mean, variance, total = torch.tensor([1.0, -0.5]), torch.zeros(2), torch.zeros(())
+        for _ in range(3):
+            mean = (1 + p["theta"]) * mean + p["beta"]
+            variance = (1 + p["theta"]) ** 2 * variance + 0.25
+            total = total - (mean**2 + variance).sum()
+        return total
+
+    return Problem(model, ExpectedReturn, "episodes with rewards to go", exact=closed_form(initial, value))
+
+
+def local_global_local() -> Problem:
+    """x_n in a plate, w ~ N(Σ x_n, 1) outside of it, then a cost w x_n inside: slices are coupled."""
+    initial = {"mu": 0.6, "nu": 0.2}
+
+    def model() -> None:
+        p, plate = parameters(initial), pyro.plate("n", 2)
+        with plate:
+            x = ppgrad.policy("x", dist.Normal(p["mu"], 1.0))
+        w = ppgrad.policy("w", dist.Normal(x.sum(-1) + p["nu"], 1.0))
+        with plate:
+            ppgrad.reward("r", w.unsqueeze(-1) * torch.tensor([1.0, 2.0]) - x)
+
+    def value(p: Parameters) -> Tensor:
+        return 3 * (2 * p["mu"] + p["nu"]) - 2 * p["mu"]
+
+    return Problem(model, ExpectedReturn, "a plate left and entered again", exact=closed_form(initial, value))
+
+
+def conjugate_elbo() -> Problem:
+    """z ~ N(0, 1), x_n | z ~ N(z, 1); q = N(m, s)."""
+    initial, data = {"m": 0.3, "s": 0.7}, (1.0, 2.0, -0.5)
+
+    def model() -> None:
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("n", 3):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(data) * 1.0)
+
+    def guide() -> None:
+        p = parameters(initial)
+        pyro.sample("z", dist.Normal(p["m"], p["s"]))
+
+    def value(p: Parameters) -> Tensor:
+        likelihood = -0.5 * ((torch.tensor(data) - p["m"]) ** 2 + p["s"] ** 2).sum()
+        return likelihood - 0.5 * (p["m"] ** 2 + p["s"] ** 2) + p["s"].log()
+
+    return Problem(model, ELBO, "a Gaussian ELBO", guide, exact=closed_form(initial, value))
+
+
+def discrete_elbo() -> Problem:
+    """z_n ~ Bernoulli(⅓) in a plate, x_n | z_n ~ N(z_n w, 1) with w a parameter of the model."""
+    initial, data = {"logits": [0.4, -0.6], "w": 1.5}, (1.2, 0.1)
+
+    def model() -> None:
+        p = parameters({"w": initial["w"]})
+        with pyro.plate("n", 2):
+            z = pyro.sample("z", dist.Bernoulli(torch.tensor(1 / 3)))
+            pyro.sample("x", dist.Normal(z * p["w"], 1.0), obs=torch.tensor(data) * 1.0)
+
+    def guide() -> None:
+        p = parameters({"logits": initial["logits"]})
+        with pyro.plate("n", 2):
+            pyro.sample("z", dist.Bernoulli(logits=p["logits"]))
+
+    def value(p: Parameters) -> Tensor:
+        total = torch.zeros(())
+        for z, prior in ((0.0, 2 / 3), (1.0, 1 / 3)):
+            q = torch.sigmoid(p["logits"] * (2 * z - 1))
+            log_joint = torch.tensor(prior).log() - 0.5 * (torch.tensor(data) - z * p["w"]) ** 2
+            total = total + (q * (log_joint - q.log())).sum()
+        return total
+
+    return Problem(model, ELBO, "a discrete guide", guide, exact=closed_form(initial, value))
+
+
+def subsampled_elbo() -> Problem:
+    """A global and a local latent, the local plate subsampled 2 of 4; the bound is the full one's."""
+    initial, data = {"m": 0.2, "s": 0.6, "a": [0.1, -0.3, 0.5, 0.9]}, (1.0, 0.0, -1.0, 2.0)
+
+    def model() -> None:
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("n", 4, subsample_size=2) as i:
+            y = pyro.sample("y", dist.Normal(z, 1.0))
+            pyro.sample("x", dist.Normal(y, 1.0), obs=(torch.tensor(data) * 1.0)[i])
+
+    def guide() -> None:
+        p = parameters(initial)
+        pyro.sample("z", dist.Normal(p["m"], p["s"]))
+        with pyro.plate("n", 4, subsample_size=2) as i:
+            pyro.sample("y", dist.Normal(p["a"][i], 0.5))
+
+    def value(p: Parameters) -> Tensor:
+        local = (p["a"] - p["m"]) ** 2 + p["s"] ** 2 + (torch.tensor(data) - p["a"]) ** 2
+        return -0.5 * local.sum() - 0.5 * (p["m"] ** 2 + p["s"] ** 2) + p["s"].log()
+
+    return Problem(model, ELBO, "a subsampled plate", guide, exact=closed_form(initial, value))
+
+
+def random_transition() -> Problem:
+    """A pathwise action that feeds the parameters of a random transition (Pyro trap 10)."""
+    initial = {"mu": 0.3}
+
+    def model() -> None:
+        p = parameters(initial)
+        a = ppgrad.policy("a", dist.Normal(p["mu"], 0.5))
+        jump = pyro.sample("jump", dist.Bernoulli(torch.sigmoid(a)))
+        ppgrad.reward("r", 3 * jump + a * jump)
+
+    def value(p: Parameters) -> Tensor:
+        nodes = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+        weights = torch.exp(-0.5 * nodes**2)
+        a = p["mu"] + 0.5 * nodes
+        return ((weights / weights.sum()) * torch.sigmoid(a) * (3 + a)).sum()
+
+    return Problem(model, ExpectedReturn, "a random transition", exact=closed_form(initial, value))
+
+
+def discounted() -> Problem:
+    """Two rewards under γ = ½."""
+    initial = {"mu": 0.8}
+
+    def model() -> None:
+        p = parameters(initial)
+        x = ppgrad.policy("x", dist.Normal(p["mu"], 1.0))
+        ppgrad.reward("r_0", x)
+        y = ppgrad.policy("y", dist.Normal(x + p["mu"], 1.0))
+        ppgrad.reward("r_1", y**2)
+
+    def value(p: Parameters) -> Tensor:
+        return p["mu"] + 0.5 * (4 * p["mu"] ** 2 + 2)
+
+    return Problem(
+        model, ExpectedReturn, "a discount", exact=closed_form(initial, value), options={"discount": 0.5}
+    )
+
+
+def poisson() -> Problem:
+    """n ~ Poisson(λ); r = −(n − 2)², J = −λ − (λ − 2)²."""
+    initial = {"rate": 1.3}
+
+    def model() -> None:
+        p = parameters(initial)
+        n = ppgrad.policy("n", dist.Poisson(p["rate"]))
+        ppgrad.cost("f", (n - 2) ** 2)
+
+    def value(p: Parameters) -> Tensor:
+        return -p["rate"] - (p["rate"] - 2) ** 2
+
+    return Problem(model, ExpectedReturn, "an infinite support", exact=closed_form(initial, value))
