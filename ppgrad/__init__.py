@@ -36,7 +36,7 @@ _PUBLIC = {
     "ppgrad.engine.config": ("config_gradient",),
     "ppgrad.objectives": ("ELBO", "ExpectedReturn", "Objective"),
     "ppgrad.analysis": ("Comparison",),
-    "ppgrad.measure": ("Measurement", "compare", "exact_gradient", "gradient", "measure", "rollouts"),
+    "ppgrad.measurement": ("Measurement", "compare", "exact_gradient", "gradient", "measure", "rollouts"),
 }
 _ROOM = {name: room for room, names in _PUBLIC.items() for name in names}
 

@@ -5,10 +5,11 @@ from ppgrad.baselines.critic import Critic
 from ppgrad.baselines.leave_one_out import LeaveOneOut
 from ppgrad.baselines.moving_average import MovingAverage
 from ppgrad.baselines.pyro_keys import PyroBaseline
+from ppgrad.core import Baseline
 
 __all__ = ["Constant", "Critic", "LeaveOneOut", "MovingAverage", "PyroBaseline", "all_baselines"]
 
 
-def all_baselines() -> tuple[type, ...]:
+def all_baselines() -> tuple[type[Baseline], ...]:
     """Every baseline class, in alphabetical order."""
     return tuple(globals()[name] for name in sorted(__all__) if name != "all_baselines")

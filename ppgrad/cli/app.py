@@ -45,7 +45,9 @@ def list_estimators() -> None:
 
 @app.command()
 def compare(
-    path: Annotated[str, typer.Argument(metavar="PATH[:NAME]", help="A file with problem(), or with NAME in its place.")],
+    path: Annotated[
+        str, typer.Argument(metavar="PATH[:NAME]", help="A file with problem(), or another NAME.")
+    ],
     estimators: Annotated[
         str | None,
         typer.Option(help="Comma-separated: score, score+loo, score+average, pathwise, … Default: all that can serve."),
@@ -53,7 +55,9 @@ def compare(
     replicates: Annotated[int, typer.Option(help="Gradient estimates for each estimator, 2 or more.")] = 1000,
     particles: Annotated[int, typer.Option(help="Samples averaged in one estimate, unless a word says @N.")] = 2,
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for results and pictures.  [default: comparison/NAME]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results. Default: comparison/NAME.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An argument of problem(), such as covariance=full."),
@@ -109,10 +113,10 @@ def _compare(
 
 
 def _objectives(problem: Problem, words: str | None, particles: int) -> dict[str, Objective]:
-    from ppgrad.core import InvalidInput, Unsupported
-    from ppgrad.measure import ready
-    from ppgrad.measure.gradient import pure
     from ppgrad.cli.specification import estimator_words, parse
+    from ppgrad.core import InvalidInput, Unsupported
+    from ppgrad.measurement import ready
+    from ppgrad.measurement.gradient import pure
 
     if particles < 1:
         raise InvalidInput(f"--particles {particles}: write 1 or more.")
@@ -186,5 +190,3 @@ def _fail(message: str) -> NoReturn:
 def main() -> None:
     """Entry point of the ``ppgrad`` command."""
     app()
-
-

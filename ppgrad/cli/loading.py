@@ -43,7 +43,9 @@ def writable_folder(folder: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        raise InvalidInput(f"Folder {folder} cannot be written: {error.strerror}. Choose another with --out.") from error
+        raise InvalidInput(
+            f"Folder {folder} cannot be written: {error.strerror}. Choose another with --out."
+        ) from error
 
 
 def _module(source: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -60,7 +61,8 @@ def leaves(outputs: Tensor) -> list[Tensor]:
     if outputs.grad_fn is None:
         return [outputs] if outputs.requires_grad else []
     found: dict[int, Tensor] = {}
-    seen, stack = set(), [outputs.grad_fn]
+    seen: set[Any] = set()
+    stack: list[Any] = [outputs.grad_fn]
     while stack:
         node = stack.pop()
         if node is None or node in seen:
@@ -94,9 +96,9 @@ def _bounds(fn: dist.TorchDistribution) -> Iterator[Tensor]:
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     for side in ("lower_bound", "upper_bound"):
-        bound = getattr(support, side, None)
-        if bound is not None:
-            yield torch.as_tensor(bound, dtype=torch.get_default_dtype())
+        limit = getattr(support, side, None)
+        if limit is not None:
+            yield torch.as_tensor(limit, dtype=torch.get_default_dtype())
 
 
 def _moves(bound: Tensor) -> bool:

@@ -77,9 +77,7 @@ class Signal:
 
     def within(self, plate: str) -> Tensor:
         """The part that lies inside ``plate``: the slices of the others do not depend on this draw."""
-        inside = {
-            plates: cost for plates, cost in self._parts.items() if any(p.name == plate for p in plates)
-        }
+        inside = {plates: cost for plates, cost in self._parts.items() if any(p.name == plate for p in plates)}
         return self._reduce(inside)
 
     def _reduce(self, parts: Mapping[Plates, Tensor]) -> Tensor:

@@ -1,0 +1,1 @@
+"""The engine: a program, its lanes, its record, its credit."""

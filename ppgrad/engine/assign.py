@@ -101,7 +101,6 @@ class Assignment:
                     f"The glob {glob!r} of sites= matches no random site. The random sites: {there}."
                 )
 
-
     def used(self) -> list[Estimator]:
         """The estimators that serve the sites met so far, each once."""
         found = {repr(estimator): estimator for estimator in self._met.values() if estimator is not None}

@@ -18,10 +18,14 @@ SequencePath = tuple[tuple[str, int], ...]
 class Credited(Protocol):
     """What the sweep needs to know of a site."""
 
-    plates: Plates
-    sequence: SequencePath
-    cost: Tensor | None
-    is_random: bool
+    @property
+    def plates(self) -> Plates: ...
+    @property
+    def sequence(self) -> SequencePath: ...
+    @property
+    def cost(self) -> Tensor | None: ...
+    @property
+    def is_random(self) -> bool: ...
 
 
 def downstream_costs(sites: Sequence[Credited]) -> list[Sums]:

@@ -83,7 +83,7 @@ class GridSite:
 
     @property
     def branches(self) -> int:
-        return self.size ** math.prod(self.shape)
+        return int(self.size ** math.prod(self.shape))
 
 
 @dataclass
@@ -109,16 +109,14 @@ class Executor:
 
     @property
     def branches(self) -> int:
-        return math.prod(site.branches for site in self.grid.values())
+        return int(math.prod(site.branches for site in self.grid.values()))
 
     @property
     def evaluations(self) -> int:
         """Program executions for one gradient."""
         return self.num_particles * self.branches
 
-    def execute(
-        self, token: Tensor | float = 0.0, replacements: Mapping[int, Tensor] | None = None
-    ) -> list[Record]:
+    def execute(self, token: Tensor | float = 0.0, replacements: Mapping[int, Tensor] | None = None) -> list[Record]:
         """Run all lanes.
 
         Args:
@@ -244,18 +242,14 @@ class Executor:
                     kept.get("context"),
                     kept["extras"],
                 )
-            entries.append(
-                Entry(site.name, site.plates, site.sequence, site.is_random, site.estimator, cost, draw)
-            )
+            entries.append(Entry(site.name, site.plates, site.sequence, site.is_random, site.estimator, cost, draw))
         return Record(tuple(entries))
 
     def _indices(self) -> dict[str, Tensor]:
         """For each summed-over site its grid index in every branch, shape ``(branches, *site.shape)``."""
         if not self.grid:
             return {}
-        axes = [
-            torch.arange(site.size) for site in self.grid.values() for _ in range(math.prod(site.shape))
-        ]
+        axes = [torch.arange(site.size) for site in self.grid.values() for _ in range(math.prod(site.shape))]
         table = torch.cartesian_prod(*axes).reshape(-1, len(axes))
         indices, start = {}, 0
         for name, site in self.grid.items():
@@ -330,5 +324,5 @@ def _structure(sites: list[Site], tensors: list[dict[str, Any]]) -> Any:
     )
 
 
-def _stack(lanes: Sequence[Tensor], shape: tuple[int, int]) -> Tensor:
+def _stack(lanes: tuple[Tensor, ...], shape: tuple[int, int]) -> Tensor:
     return lanes[0][None, None] if len(lanes) == 1 else torch.stack(lanes).reshape(*shape, *lanes[0].shape)

@@ -17,9 +17,7 @@ from ppgrad.core.distributions import distribution_name
 from ppgrad.engine.record import Site
 
 
-def check_structure(
-    guide_trace: poutine.Trace | None, model_trace: poutine.Trace, max_plate_nesting: float
-) -> None:
+def check_structure(guide_trace: poutine.Trace | None, model_trace: poutine.Trace, max_plate_nesting: float) -> None:
     """Pyro's own checks, with its own errors and warnings, as ``Trace_ELBO`` makes them."""
     if not is_validation_enabled():
         return
@@ -78,7 +76,8 @@ def _bad_parameter(site: Site) -> tuple[str, float, bool] | None:
         bad = _first_bad(parameter)
         if bad is not None:
             return name, bad, bad != bad
-        if not constraints.is_dependent(constraint) and not bool(constraint.check(parameter).all()):
+        dependent = constraints.is_dependent(constraint)  # type: ignore[no-untyped-call]
+        if not dependent and not bool(constraint.check(parameter).all()):
             outside = parameter.detach()[~constraint.check(parameter)] if constraint.event_dim == 0 else parameter
             return name, float(outside.reshape(-1)[0]), True
     return None

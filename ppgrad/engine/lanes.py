@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -41,14 +42,17 @@ def vectorizable() -> Iterator[None]:
     Raises:
         CannotVectorize: the program drew from NumPy's or Python's generator, once for all lanes.
     """
-    numpy_state, python_state = np.random.get_state(), random.getstate()
+    numpy_state, python_state = _numpy_state(), random.getstate()
     with pyro.validation_enabled(False):
         yield
-    after = np.random.get_state()
-    if after[2] != numpy_state[2] or not np.array_equal(after[1], numpy_state[1]):
+    if _numpy_state() != numpy_state:
         raise CannotVectorize("it draws from NumPy's generator, which knows nothing of lanes")
     if random.getstate() != python_state:
         raise CannotVectorize("it draws from Python's generator, which knows nothing of lanes")
+
+
+def _numpy_state() -> bytes:
+    return pickle.dumps(np.random.get_state())
 
 
 class LaneTensors(TorchFunctionMode):
@@ -63,9 +67,7 @@ class LaneTensors(TorchFunctionMode):
         replacements: the lane's tensor for the ``id`` of each parameter.
     """
 
-    _uninitialised = frozenset(
-        (torch.Tensor.new, torch.Tensor.new_empty, torch.empty, torch.empty_like)
-    )
+    _uninitialised = frozenset((torch.Tensor.new, torch.Tensor.new_empty, torch.empty, torch.empty_like))
 
     def __init__(self, token: Tensor | float, replacements: Mapping[int, Tensor]):
         super().__init__()

@@ -17,17 +17,13 @@ from torch import Tensor
 from ppgrad.core import InvalidProgram
 
 
-def named_parameters(program: Any, traces: list[poutine.Trace | None]) -> dict[str, Tensor]:
+def named_parameters(program: Any, announced: dict[str, Tensor]) -> dict[str, Tensor]:
     """Every tensor of ``program`` that wants a gradient, by name.
 
     Names come from the param store for what the program registered there; else from the argument
     or the variable that holds a module or a tensor: ``policy.weight`` for an argument ``policy``.
     """
-    named: dict[str, Tensor] = {}
-    for trace in traces:
-        for name, node in () if trace is None else trace.nodes.items():
-            if node["type"] == "param":
-                named[name] = node["value"].unconstrained()
+    named = dict(announced)
     seen = {id(leaf) for leaf in named.values()}
     for name, leaf in _held(program):
         if id(leaf) not in seen and leaf.requires_grad and leaf.is_leaf:
@@ -47,15 +43,21 @@ def check_named(named: dict[str, Tensor], reached: list[Tensor], ignored: set[in
             )
 
 
-def register(named: dict[str, Tensor]) -> None:
-    """Announce parameters to Pyro, so that `SVI` trains those the program did not register itself."""
+def announce(named: dict[str, Tensor], program_announces: frozenset[str]) -> None:
+    """Tell Pyro of the parameters that the program does not itself, so that `SVI` trains them."""
     store = pyro.get_param_store()
-    registered = {id(store._params[name]) for name in store.keys()}
+    registered = dict(store.named_parameters())
     for name, leaf in named.items():
-        if id(leaf) not in registered:
-            if name in store:
+        if name not in program_announces:
+            if registered.get(name, leaf) is not leaf:
                 del store[name]
             pyro.param(name, leaf)
+
+
+def announced(traces: list[poutine.Trace | None]) -> dict[str, Tensor]:
+    """The parameters that a program announced to Pyro in a run."""
+    nodes = [node for trace in traces if trace is not None for node in trace.nodes.values()]
+    return {node["name"]: node["value"].unconstrained() for node in nodes if node["type"] == "param"}
 
 
 @contextmanager

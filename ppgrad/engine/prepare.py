@@ -14,17 +14,21 @@ from torch import Tensor
 from ppgrad.core import NonFinite
 from ppgrad.engine.execute import Executor, Record
 from ppgrad.engine.inspect_run import check_finite, check_gradient_paths, check_structure
-from ppgrad.engine.parameters import named_parameters
+from ppgrad.engine.parameters import announced, named_parameters
 from ppgrad.engine.randomness import aside
 from ppgrad.engine.record import GridGrew, Sampler, Site, all_random_messages, run, sites_of
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A program that has been looked at: its executor, and its parameters by name."""
+    """A program that has been looked at: its executor, and its parameters by name.
+
+    ``announces`` names the parameters that the program itself registers with Pyro.
+    """
 
     executor: Executor
     parameters: dict[str, Tensor]
+    announces: frozenset[str]
 
 
 def prepare(executor: Executor, max_plate_nesting: float, strict: bool) -> Prepared:
@@ -43,7 +47,8 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool) -> Prepa
         check_finite(sites, costs)
         check_structure(guide_trace, model_trace, max_plate_nesting)
         check_gradient_paths(sites, costs, strict)
-        return Prepared(executor, named_parameters(executor.program, [guide_trace, model_trace]))
+        registered = announced([guide_trace, model_trace])
+        return Prepared(executor, named_parameters(executor.program, registered), frozenset(registered))
 
 
 @contextmanager
@@ -63,13 +68,9 @@ def nonfinite_explained(executor: Executor) -> Iterator[None]:
 
 def check_record_finite(executor: Executor, records: list[Record]) -> None:
     """Raise if a cost or a log density of a run is NaN or infinite, naming the site."""
-    terms = [
-        (entry.name, what, term.detach())
-        for record in records
-        for entry in record.entries
-        for what, term in (("cost", entry.cost), ("log density", entry.draw and entry.draw.log_prob))
-        if term is not None
-    ]
+    entries = [entry for record in records for entry in record.entries]
+    terms = [(entry.name, "cost", entry.cost.detach()) for entry in entries if entry.cost is not None]
+    terms += [(entry.name, "log density", entry.draw.log_prob.detach()) for entry in entries if entry.draw is not None]
     if not terms or bool(torch.isfinite(torch.stack([term.sum() for _, _, term in terms])).all()):
         return
     with aside(), pyro.validation_enabled(False):

@@ -178,9 +178,7 @@ def sites_of(guide_trace: poutine.Trace | None, model_trace: poutine.Trace, samp
     ]
 
 
-def _sites(
-    trace: poutine.Trace, sampler: Sampler, in_guide: bool, replayed: Mapping[str, Any]
-) -> Iterator[Site]:
+def _sites(trace: poutine.Trace, sampler: Sampler, in_guide: bool, replayed: Mapping[str, Any]) -> Iterator[Site]:
     for name, node in trace.nodes.items():
         if node["type"] != "sample" or type(node["fn"]).__name__ == "_Subsample":
             continue
@@ -228,5 +226,3 @@ def all_random_messages(
             if name in sampler.drawn:
                 messages.setdefault(name, node)
     return messages
-
-

@@ -31,9 +31,7 @@ class ScoreFunction(Estimator):
     Source: Williams (1992), Simple statistical gradient-following algorithms, eq. 4.
     """
 
-    facts: ClassVar[Facts] = Facts(
-        source="Williams (1992), Simple statistical gradient-following algorithms, eq. 4"
-    )
+    facts: ClassVar[Facts] = Facts(source="Williams (1992), Simple statistical gradient-following algorithms, eq. 4")
 
     baseline: Baseline | None = None
 

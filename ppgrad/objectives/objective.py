@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from ppgrad.core import Draw, Estimator, InvalidInput, Memory, Signal
 from ppgrad.engine.assign import Assignment, Choice
 from ppgrad.engine.execute import Executor
-from ppgrad.engine.parameters import register
+from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.record import Program, Site
 
@@ -144,8 +144,7 @@ class Objective(PyroELBO):
             return Estimate(loss, loss, ())
         served = merged([draw for record in records for draw in record.served()])
         terms = [
-            estimator.surrogate(draw, signal, self.memory.get(draw.name, {}))
-            for draw, signal, estimator in served
+            estimator.surrogate(draw, signal, self.memory.get(draw.name, {})) for draw, signal, estimator in served
         ]
         surrogate = cost + _total([term for term in terms if term is not None])
         return Estimate(loss, surrogate / self.num_particles, served)
@@ -162,7 +161,7 @@ class Objective(PyroELBO):
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """`loss`, with the gradient's estimate added to each parameter's ``grad``."""
         prepared = self.prepare(model, guide, args, kwargs)
-        register(prepared.parameters)
+        announce(prepared.parameters, prepared.announces)
         loss = self._training_loss(prepared)
         self._register_critics(prepared.executor)
         if loss.requires_grad:

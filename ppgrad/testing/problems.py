@@ -428,9 +428,7 @@ def discounted() -> Problem:
     def value(p: Parameters) -> Tensor:
         return p["mu"] + 0.5 * (4 * p["mu"] ** 2 + 2)
 
-    return Problem(
-        model, ExpectedReturn, "a discount", exact=closed_form(initial, value), options={"discount": 0.5}
-    )
+    return Problem(model, ExpectedReturn, "a discount", exact=closed_form(initial, value), options={"discount": 0.5})
 
 
 def poisson() -> Problem:

@@ -13,9 +13,9 @@ from torch import Tensor
 from ppgrad.analysis import describe, pareto_khat
 from ppgrad.core import CannotBeExact, InvalidInput
 from ppgrad.engine.prepare import Prepared
-from ppgrad.measure.exact import exact_gradient
-from ppgrad.measure.gradient import check_gradients_named, pure
-from ppgrad.measure.replicates import Replicates, replicate
+from ppgrad.measurement.exact import exact_gradient
+from ppgrad.measurement.gradient import check_gradients_named, pure
+from ppgrad.measurement.replicates import Replicates, replicate
 from ppgrad.objectives import Objective
 
 Gradients = Mapping[str, Tensor]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ppgrad.engine.assign import Assignment
 from ppgrad.engine.execute import Executor
 from ppgrad.engine.lanes import LaneTensors, vectorizable, vectorized
 from ppgrad.engine.record import Program, Sampler, Site, run, sites_of
-from ppgrad.measure.gradient import pure
+from ppgrad.measurement.gradient import pure
 
 _Run = dict[str, Tensor]
 _KINDS = ("draw", "noise", "observed", "reward")
@@ -106,7 +106,7 @@ def _runs(program: Program, num: int) -> tuple[list[_Run], dict[str, Plates]]:
         return [one() for _ in range(num)], plates
 
 
-def _no_costs(sites: list[Site]) -> list[Tensor | None]:
+def _no_costs(sites: Sequence[Site]) -> list[Tensor | None]:
     return [None] * len(sites)
 
 
@@ -128,7 +128,7 @@ def _ragged(runs: list[Tensor | None]) -> np.ndarray:
     stacked = np.full((len(arrays), *shape), np.nan)
     for i, array in enumerate(arrays):
         if array is not None:
-            stacked[(i, *(slice(size) for size in array.shape))] = array
+            stacked[i][tuple(slice(size) for size in array.shape)] = array
     return stacked
 
 

@@ -14,9 +14,9 @@ from ppgrad.baselines import LeaveOneOut
 from ppgrad.core import Estimator, InvalidInput
 from ppgrad.engine.record import site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
-from ppgrad.measure.gradient import pure
-from ppgrad.measure.measurement import Gradients, check_counts, known_reference, ready
-from ppgrad.measure.replicates import CHAINS, default_chunk_size, replicate
+from ppgrad.measurement.gradient import pure
+from ppgrad.measurement.measure import Gradients, check_counts, known_reference, ready
+from ppgrad.measurement.replicates import CHAINS, default_chunk_size, replicate
 from ppgrad.objectives import Objective
 
 _LONG_RUN = 10
@@ -58,7 +58,8 @@ def compare(
     kinds = {type(objective).__name__ for objective in objectives.values()}
     if len(kinds) != 1:
         raise InvalidInput(
-            f"compare() takes one kind of objective with different estimators, not {', '.join(sorted(kinds)) or 'none'}."
+            f"compare() takes one kind of objective with different estimators, not {sorted(kinds)}. "
+            "Pass {label: objective} with one class of objective."
         )
     first = next(iter(objectives.values()))
     estimators: dict[str, EstimatorDraws] = {}

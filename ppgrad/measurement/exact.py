@@ -17,7 +17,7 @@ from ppgrad.core.distributions import distribution_name, without_mask
 from ppgrad.engine.prepare import Prepared, program_elements, traces
 from ppgrad.engine.record import site_info
 from ppgrad.estimators import Enumerate
-from ppgrad.measure.gradient import ascent, check_gradients_named, pure
+from ppgrad.measurement.gradient import ascent, check_gradients_named, pure
 from ppgrad.objectives import Objective
 
 _NODES = ((64, 96), (32, 48), (16, 24), (10, 14))

@@ -15,7 +15,7 @@ from ppgrad.core import NonFinite
 from ppgrad.engine.inspect_run import check_finite
 from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.engine.prepare import Prepared, ordinary_run, program_elements
-from ppgrad.measure.gradient import ascent
+from ppgrad.measurement.gradient import ascent
 from ppgrad.objectives import Objective
 
 CHAINS = 2
@@ -87,9 +87,7 @@ def _chunk(objective: Objective, prepared: Prepared, size: int) -> tuple[dict[st
     return draws, torch.stack([loss for _, loss in singles])
 
 
-def _singly(
-    objective: Objective, prepared: Prepared, size: int
-) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+def _singly(objective: Objective, prepared: Prepared, size: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     for _ in range(size):
         estimate = objective.estimate(prepared.executor)
         yield ascent(estimate.surrogate, prepared.parameters), estimate.loss.detach()

@@ -1,0 +1,54 @@
+# `make demo` and `make test` need Python 3.11 and pip, nothing else.
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/
+STAMP := $(VENV)/.installed
+PYTHON_ARVIZ1 ?= $(shell for p in python3.12 "$$(pyenv root 2>/dev/null)"/versions/3.12*/bin/python; do \
+	"$$p" -c "" 2>/dev/null && echo "$$p" && break; done)
+VENV_ARVIZ1 := .venv-arviz1
+STAMP_ARVIZ1 := $(VENV_ARVIZ1)/.installed
+
+.PHONY: demo test lint test-arviz1 bench clean
+
+demo: $(STAMP)
+	$(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy
+	@echo "The pictures are in comparison/gaussian_policy: bias.png, distributions.png, variance_cost.png"
+
+test: lint
+	$(RUN)python -m pytest
+	@$(MAKE) --no-print-directory test-arviz1
+
+lint: $(STAMP)
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+
+# The analysis room with ArviZ 1.x, on Python 3.12, without torch.
+test-arviz1:
+	@if [ -n "$(PYTHON_ARVIZ1)" ]; then \
+		$(MAKE) --no-print-directory run-arviz1; \
+	else \
+		echo "ArviZ 1.x was NOT tested: no python3.12 found."; \
+	fi
+
+.PHONY: run-arviz1
+run-arviz1: $(STAMP_ARVIZ1)
+	PYTHONPATH=. $(VENV_ARVIZ1)/bin/python -m pytest tests/analysis
+
+bench: $(STAMP)
+	$(RUN)python benchmarks/linear_credit.py
+	$(RUN)python benchmarks/replicates.py
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(RUN)python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(STAMP_ARVIZ1): constraints-arviz1.txt
+	$(PYTHON_ARVIZ1) -m venv $(VENV_ARVIZ1)
+	$(VENV_ARVIZ1)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-arviz1.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV_ARVIZ1) comparison

@@ -1,0 +1,59 @@
+"""A comparison as files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ppgrad.analysis.comparison import Comparison
+
+DOTS_PER_INCH = 160
+
+
+def save(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write all of a comparison's files, or none.
+
+    They are written to a hidden folder first: beside a folder that is new, which then takes its
+    name in one step, or inside one that is there, from which each file is then moved.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    try:
+        target = folder.resolve()
+        exists = target.is_dir()
+        (target if exists else target.parent).mkdir(parents=True, exist_ok=True)
+        hidden = (target if exists else target.parent) / f".writing-{uuid.uuid4().hex}"
+        hidden.mkdir()
+        try:
+            names = _write(comparison, hidden)
+            if not exists:
+                os.rename(hidden, target)
+            else:
+                for name in names:
+                    os.replace(hidden / name, target / name)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"Cannot write a comparison to '{folder}': {reason}. Choose a folder that can be written.") from error
+    return [folder / name for name in names]
+
+
+def _write(comparison: Comparison, folder: Path) -> list[str]:
+    comparison.to_arviz().to_netcdf(str(folder / "comparison.nc"))
+    tables = {"summary.csv": comparison.summary, "totals.csv": comparison.totals, "pairs.csv": comparison.pairs}
+    for name, table in tables.items():
+        table().to_csv(folder / name)
+    pictures = {
+        "bias.png": comparison.plot_bias,
+        "distributions.png": comparison.plot_distributions,
+        "variance_cost.png": comparison.plot_variance_cost,
+    }
+    for name, plot in pictures.items():
+        plot().savefig(folder / name, dpi=DOTS_PER_INCH)
+    return ["comparison.nc", *tables, *pictures]

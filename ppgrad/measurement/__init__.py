@@ -1,0 +1,9 @@
+"""Measuring: one gradient, replicates of it, references, comparisons, rollouts."""
+
+from ppgrad.measurement.compare import compare
+from ppgrad.measurement.exact import exact_gradient
+from ppgrad.measurement.gradient import gradient
+from ppgrad.measurement.measure import Measurement, measure, ready
+from ppgrad.measurement.rollouts import rollouts
+
+__all__ = ["Measurement", "compare", "exact_gradient", "gradient", "measure", "ready", "rollouts"]

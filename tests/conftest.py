@@ -1,0 +1,22 @@
+"""Every test starts with an empty param store and a seed, and leaves no global state behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def clean_state(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "analysis" in request.path.parts:  # runs without torch, too
+        yield
+        return
+    import pyro
+
+    state = pyro.util.get_rng_state()
+    pyro.clear_param_store()
+    pyro.set_rng_seed(20260101)
+    yield
+    pyro.clear_param_store()
+    pyro.util.set_rng_state(state)
