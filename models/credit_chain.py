@@ -23,8 +23,10 @@ To leading order, where a reward's level R outweighs its fluctuations, the varia
 
     step   N (T − s)² R²/σ²,        episode   N T² R²/σ²,        end   N (NT)² R²/σ².
 
-Plates buy a factor of N², program order one of T²/(T − s)², which is 3 on average over s. Pathwise
-needs no credit, since the graph has it: its gradient is the same for all three.
+Plates buy a factor of up to N², program order one of T²/(T − s)²: the variance summed over s falls
+to about a third. Where rewards fluctuate as much as they are large, both buy less. With the defaults
+(T = 6, N = 4) the variance, summed over s, is 1.7e5 at the end, 2.1e4 by plates, and 1.2e4 by plates
+and program order. Pathwise needs no credit, since the graph has it: 549, whenever rewards are paid.
 
 Source: Schulman et al. (2015), Gradient estimation using stochastic computation graphs, theorem 1;
 Sutton & Barto (2018), Reinforcement Learning, section 13.3.

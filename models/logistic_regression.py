@@ -12,7 +12,9 @@ with m = 0 and λ = 0 to begin with. With ŷ_n = 2y_n − 1, the bound is
 The data enter through the logits alone, and under q each logit is normal: x_nᵀw ~ N(x_nᵀm, Σ_i x_ni² s_i²).
 So the expectation over R³¹ is 569 integrals over a line, which the trapezoidal rule gives to rounding
 (the integrands are analytic and die out fast): the exact ELBO and its exact gradient, in double
-precision. It is −1226.869 at the start and −67.4633 at its best.
+precision. It is −1226.592 at the start and −67.4634 at its best, where the posterior mean puts
+98.8 % of the rows on the right side. (At the start the log likelihood has standard deviation 885,
+so that a Monte Carlo estimate needs a million samples to come within 1 of its mean.)
 
 With ``subsample=B`` the plate holds B rows drawn at random, and weighs them by 569/B. The bound that
 is estimated stays the same; its gradient is noisier, by the rows that were drawn.

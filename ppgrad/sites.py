@@ -58,7 +58,7 @@ def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = 
     if not value.is_floating_point():
         value = value.to(torch.get_default_dtype())
     _check_shape(name, value)
-    factor = dist.Unit(value, validate_args=False)
+    factor = dist.Unit(value, has_rsample=True, validate_args=False)
     observed = value.new_empty(factor.shape())
     pyro.sample(name, factor, obs=observed, infer={"is_auxiliary": True, "reward": True, "time": time})
 

@@ -29,14 +29,16 @@ class Assignment:
         objective: the objective's name, for messages.
         default: the objective's own estimator, or None.
         sites: globs to estimators, or a function from the site's message to an estimator or None.
+        reads_baselines: whether ``infer["baseline"]`` of a site is to be read.
     """
 
-    def __init__(self, objective: str, default: Estimator | None, sites: Choice):
+    def __init__(self, objective: str, default: Estimator | None, sites: Choice, reads_baselines: bool = True):
         self._objective = objective
         self._default = None if default is None else checked(default, f"{objective}(…)")
         if sites is not None and not callable(sites):
             sites = {glob: checked(choice, f"sites={{{glob!r}: …}}") for glob, choice in sites.items()}
         self._sites = sites
+        self._reads_baselines = reads_baselines
         self._met: dict[str, Estimator | None] = {}
 
     def meet(self, message: Mapping[str, Any], info: SiteInfo) -> Estimator | None:
@@ -67,7 +69,8 @@ class Assignment:
             chosen = Enumerate()
         if chosen is None:
             chosen = Pathwise() if Pathwise().refuses(info) is None else ScoreFunction()
-        chosen = _with_pyro_baseline(chosen, name, infer)
+        if self._reads_baselines:
+            chosen = _with_pyro_baseline(chosen, name, infer)
         reason = chosen.refuses(info)
         if reason is None:
             return chosen

@@ -17,12 +17,23 @@ from ppgrad.core.distributions import distribution_name
 from ppgrad.engine.record import Site
 
 
-def check_structure(guide_trace: poutine.Trace | None, model_trace: poutine.Trace, max_plate_nesting: float) -> None:
-    """Pyro's own checks, with its own errors and warnings, as ``Trace_ELBO`` makes them."""
+def check_structure(
+    guide_trace: poutine.Trace | None,
+    model_trace: poutine.Trace,
+    max_plate_nesting: float,
+    model_may_draw: bool,
+) -> None:
+    """Pyro's own checks, with its own errors and warnings, as ``Trace_ELBO`` makes them.
+
+    Where the model may draw sites that the guide lacks, the warning of those is left out.
+    """
     if not is_validation_enabled():
         return
     if guide_trace is not None:
-        check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
+        with warnings.catch_warnings():
+            if model_may_draw:
+                warnings.filterwarnings("ignore", message="Found vars in model but not guide")
+            check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
     for trace in (guide_trace, model_trace):
         if trace is None:
             continue

@@ -30,8 +30,15 @@ class Prepared:
     parameters: dict[str, Tensor]
     announces: frozenset[str]
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether Pyro's param store has lost or replaced a parameter since."""
+        stored = dict(pyro.get_param_store().named_parameters())
+        held = {name: self.parameters[name] for name in self.announces if name in self.parameters}
+        return any(stored.get(name) is not leaf for name, leaf in held.items())
 
-def prepare(executor: Executor, max_plate_nesting: float, strict: bool) -> Prepared:
+
+def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_may_draw: bool) -> Prepared:
     """Run the program once, with draws that the caller will not see, and check all that can be.
 
     Raises:
@@ -45,7 +52,7 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool) -> Prepa
         executor.assignment.check_globs(all_random_messages(guide_trace, model_trace, sampler))
         costs = executor.costs(sites)
         check_finite(sites, costs)
-        check_structure(guide_trace, model_trace, max_plate_nesting)
+        check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
         check_gradient_paths(sites, costs, strict)
         registered = announced([guide_trace, model_trace])
         return Prepared(executor, named_parameters(executor.program, registered), frozenset(registered))

@@ -13,7 +13,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidProgram, Plate, Plates, SiteInfo
+from ppgrad.core import Estimator, Plate, Plates, SiteInfo
 from ppgrad.core.distributions import is_deterministic, without_mask
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.credit import SequencePath
@@ -144,7 +144,7 @@ def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
     """The vectorized plates of a site, and its path through sequential ones."""
     stack = node["cond_indep_stack"]
     plates = frozenset(Plate(f.name, f.dim, f.size) for f in stack if f.vectorized)
-    return plates, tuple((f.name, f.counter) for f in reversed(stack) if not f.vectorized)
+    return plates, tuple((f.name, f.counter) for f in stack if not f.vectorized)
 
 
 def site_info(message: Mapping[str, Any], num_particles: int) -> SiteInfo:
@@ -186,7 +186,7 @@ def _sites(trace: poutine.Trace, sampler: Sampler, in_guide: bool, replayed: Map
         kind: Kind
         if isinstance(_innermost(node["fn"]), Unit):
             kind = "reward" if node["infer"].get("reward") else "factor"
-            if kind == "factor" and in_guide and not _is_reparameterized_factor(node):
+            if kind == "factor" and in_guide and not node["fn"].has_rsample:
                 kind, drawn = "draw", Drawn(ScoreFunction(), {})
         elif node["is_observed"]:
             kind = "observed"
@@ -204,16 +204,6 @@ def _innermost(fn: Any) -> Any:
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return fn
-
-
-def _is_reparameterized_factor(node: Mapping[str, Any]) -> bool:
-    """Whether a factor in a guide belongs to a reparameterized value; its author must say."""
-    if "has_rsample" not in vars(_innermost(node["fn"])):
-        raise InvalidProgram(
-            f"pyro.factor site '{node['name']}' in the guide does not say how its value was drawn. "
-            f"Write pyro.factor({node['name']!r}, …, has_rsample=True) if it was reparameterized, else False."
-        )
-    return node["fn"].has_rsample
 
 
 def all_random_messages(

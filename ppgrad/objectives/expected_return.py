@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -28,6 +28,8 @@ class ExpectedReturn(Objective):
 
     Source: Sutton & Barto (2018), Reinforcement Learning, eq. 3.8.
     """
+
+    model_may_draw: ClassVar[bool] = True
 
     def __init__(self, estimator: Estimator | None = None, *, discount: float = 1.0, **options: Any):
         if not 0.0 < discount <= 1.0:

@@ -6,7 +6,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyro
@@ -63,6 +63,9 @@ class Objective(PyroELBO):
         InvalidInput: ``num_particles`` or ``max_branches`` is less than one.
     """
 
+    model_may_draw: ClassVar[bool] = False
+    """Whether a site that the model has and the guide lacks is no mistake."""
+
     def __init__(
         self,
         estimator: Estimator | None = None,
@@ -85,6 +88,7 @@ class Objective(PyroELBO):
         self.max_branches = max_branches
         self.memory: dict[str, Memory] = {}
         self._prepared: tuple[Any, Prepared] | None = None
+        self._reads_baselines = True
         self._assignment()
 
     @abstractmethod
@@ -95,10 +99,10 @@ class Objective(PyroELBO):
         """Raise if the program does not have what the objective needs."""
 
     def with_choice(self, sites: Choice, num_particles: int = 1) -> Objective:
-        """The same objective, its gradient estimated by ``sites`` alone, with no memory."""
+        """The same objective, its gradient estimated by ``sites`` alone, without memory or baselines."""
         other = copy.copy(self)
         other.estimator, other.sites, other.num_particles = None, sites, num_particles
-        other.memory, other._prepared = {}, None
+        other.memory, other._prepared, other._reads_baselines = {}, None, False
         return other
 
     def __repr__(self) -> str:
@@ -112,7 +116,7 @@ class Objective(PyroELBO):
         program = Program(model, guide, tuple(args), dict(kwargs or {}))
         leaves, structure = tree_flatten((program.args, program.kwargs))
         key = (model, guide, structure, tuple(map(_kind, leaves)))
-        if self._prepared is None or self._prepared[0] != key:
+        if self._prepared is None or self._prepared[0] != key or self._prepared[1].is_stale:
             self.check(program)
             executor = Executor(
                 program,
@@ -122,7 +126,9 @@ class Objective(PyroELBO):
                 self.max_branches,
                 self.vectorize_particles,
             )
-            self._prepared = key, prepare(executor, self.max_plate_nesting, self.strict)
+            self._prepared = key, prepare(
+                executor, self.max_plate_nesting, self.strict, self.model_may_draw
+            )
         prepared = self._prepared[1]
         prepared.executor.program = program
         return prepared
@@ -199,7 +205,7 @@ class Objective(PyroELBO):
         return list(self._assignment().modules())
 
     def _assignment(self) -> Assignment:
-        return Assignment(type(self).__name__, self.estimator, self.sites)
+        return Assignment(type(self).__name__, self.estimator, self.sites, self._reads_baselines)
 
 
 def merged(served: Sequence[Served]) -> tuple[Served, ...]:
@@ -223,7 +229,7 @@ def _joined(group: list[Served]) -> Served:
         torch.cat([draw.value for draw in draws]),
         torch.cat([draw.log_prob for draw in draws]),
         first.plates,
-        tree_map(lambda *lanes: torch.cat(lanes), *(draw.context for draw in draws)),
+        None if first.context is None else tree_map(lambda *lanes: torch.cat(lanes), *(d.context for d in draws)),
         {key: torch.cat([draw.extras[key] for draw in draws]) for key in first.extras},
     )
     return joined, Signal.joined([signal for _, signal, _ in group]), group[0][2]
