@@ -11,7 +11,7 @@ x = μ + σε and ε ~ N(0, 1), one sample gives, up to the sign,
     score function    (x − k)² ε/σ   and   (x − k)² (ε² − 1)/σ,
     pathwise          2(x − k)       and   2(x − k) ε.
 
-Variance of one sample; b is a constant baseline and u = d² − b:
+Variance of one sample; b is a constant baseline of the cost, ``Constant(-b)``, and u = d² − b:
 
     estimator                        ∂μ                                   ∂σ
     score                            d⁴/σ² + 14d² + 15σ²                  2d⁴/σ² + 60d² + 74σ²

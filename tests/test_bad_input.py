@@ -45,8 +45,16 @@ def model(value: float = 1.0, infer: dict[str, object] | None = None) -> None:
             InvalidAssignment,
             ["'x'", "'x*'", "'*'"],
         ),
-        (lambda: ExpectedReturn(Pathwise()), Unsupported, ["'k'", "Categorical", "ScoreFunction()", "Enumerate()", "LeaveOneOut"]),
-        (lambda: ExpectedReturn(sites={"x": Enumerate()}), Unsupported, ["'x'", "Normal", "ScoreFunction()", "Pathwise()", "or"]),
+        (
+            lambda: ExpectedReturn(Pathwise()),
+            Unsupported,
+            ["'k'", "Categorical", "ScoreFunction()", "Enumerate()", "LeaveOneOut"],
+        ),
+        (
+            lambda: ExpectedReturn(sites={"x": Enumerate()}),
+            Unsupported,
+            ["'x'", "Normal", "ScoreFunction()", "Pathwise()", "or"],
+        ),
         (lambda: ExpectedReturn(Pathwise), InvalidAssignment, ["Pathwise()"]),
         (lambda: ExpectedReturn(sites={"x": ScoreFunction}), InvalidAssignment, ["'x'", "ScoreFunction()"]),
         (lambda: ExpectedReturn(sites=lambda m: Pathwise), InvalidAssignment, ["'x'", "Pathwise()"]),
@@ -59,7 +67,7 @@ def model(value: float = 1.0, infer: dict[str, object] | None = None) -> None:
         (lambda: ExpectedReturn(sites={"k": Enumerate()}, max_branches=1), InvalidInput, ["'k'", "max_branches"]),
     ],
 )
-def test_objective(objective, error, words) -> None:  # noqa: ANN001
+def test_objective(objective, error, words) -> None:
     with pytest.raises(error) as raised:
         ppgrad.gradient(objective(), model, seed=0)
     message = str(raised.value)
@@ -74,7 +82,10 @@ def test_objective(objective, error, words) -> None:  # noqa: ANN001
         ({"baseline": {"use_decaying_avg": True}}, ["'x'", "'use_decaying_avg'", "use_decaying_avg_baseline"]),
         ({"baseline": {"baseline_beta": 0.9}}, ["'x'", "baseline_beta"]),
         ({"baseline": {"nn_baseline": torch.nn.Linear(1, 1)}}, ["'x'", "nn_baseline_input"]),
-        ({"baseline": {"use_decaying_avg_baseline": True}, "gradient": Pathwise()}, ["'x'", "does not read", "ScoreFunction()"]),
+        (
+            {"baseline": {"use_decaying_avg_baseline": True}, "gradient": Pathwise()},
+            ["'x'", "does not read", "ScoreFunction()"],
+        ),
         (
             {"baseline": {"use_decaying_avg_baseline": True}, "gradient": ScoreFunction(MovingAverage())},
             ["'x'", "Remove one"],
@@ -82,7 +93,7 @@ def test_objective(objective, error, words) -> None:  # noqa: ANN001
         ({"gradient": ScoreFunction}, ["'x'", "ScoreFunction()"]),
     ],
 )
-def test_site(infer, words) -> None:  # noqa: ANN001
+def test_site(infer, words) -> None:
     with pytest.raises(InvalidAssignment) as raised:
         ppgrad.gradient(ExpectedReturn(sites={"k": ScoreFunction()}), model, args=(1.0, infer), seed=0)
     assert all(word in str(raised.value) for word in words), str(raised.value)
@@ -132,7 +143,12 @@ def test_numbers_that_turn_bad_later() -> None:
     with pytest.raises(NonFinite, match="'r' is nan"):
         ppgrad.gradient(objective, model, args=(torch.tensor(float("nan")),), seed=0)
     with pytest.raises(NonFinite, match="'r' is nan"):
-        ppgrad.measure(objective, model, args=(torch.tensor(float("nan")),), reference={"mu": torch.tensor(0.0), "logit": torch.tensor(0.0)})
+        ppgrad.measure(
+            objective,
+            model,
+            args=(torch.tensor(float("nan")),),
+            reference={"mu": torch.tensor(0.0), "logit": torch.tensor(0.0)},
+        )
 
 
 def test_masked_actions_are_fine() -> None:

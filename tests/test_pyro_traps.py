@@ -180,7 +180,7 @@ def test_9_a_factor_in_a_guide_must_say_how_it_was_drawn() -> None:
     ppgrad.gradient(ELBO(), model_taking(model), guide, args=(True,), seed=0)
 
 
-def model_taking(model):  # noqa: ANN001, ANN201
+def model_taking(model):
     return lambda _: model()
 
 
@@ -199,7 +199,7 @@ def test_9_an_unreparameterized_factor_is_a_score() -> None:
         pyro.factor("q", dist.Bernoulli(logits=p).log_prob(z), has_rsample=False)
         ppgrad.reward("r", 2.0 * z)
 
-    def bound(p):  # noqa: ANN001, ANN202
+    def bound(p):
         q = torch.sigmoid(p["logit"])
         return 2 * q - q * q.log() - (1 - q) * (1 - q).log()
 

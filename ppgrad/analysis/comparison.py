@@ -147,8 +147,9 @@ class Comparison:
     def totals(self) -> DataFrame:
         """A row for each estimator, over all components.
 
-        ``variance`` is the trace of the covariance; ``ratio`` is against the smallest among the
-        estimators that are not biased and not found to be, with a 95% confidence interval; ``snr`` is
+        ``variance`` is the trace of the covariance; ``ratio`` is against the smallest above 0 among the
+        estimators that are not biased and not found to be (``attrs["least"]``), with a 95% confidence
+        interval; ``snr`` is
         the mean's norm / √variance; ``p_value`` the smallest over components, after Bonferroni;
         ``khat`` and ``tail`` are of the gradients' norms.
         """

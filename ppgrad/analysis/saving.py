@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ppgrad.analysis.comparison import Comparison
 
 DOTS_PER_INCH = 160
@@ -40,7 +43,9 @@ def save(comparison: Comparison, folder: Path) -> list[Path]:
             shutil.rmtree(hidden, ignore_errors=True)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(f"Cannot write a comparison to '{folder}': {reason}. Choose a folder that can be written.") from error
+        raise OSError(
+            f"Cannot write a comparison to '{folder}': {reason}. Choose a folder that can be written."
+        ) from error
     return [folder / name for name in names]
 
 
@@ -49,7 +54,7 @@ def _write(comparison: Comparison, folder: Path) -> list[str]:
     tables = {"summary.csv": comparison.summary, "totals.csv": comparison.totals, "pairs.csv": comparison.pairs}
     for name, table in tables.items():
         table().to_csv(folder / name)
-    pictures = {
+    pictures: dict[str, Callable[[], Figure]] = {
         "bias.png": comparison.plot_bias,
         "distributions.png": comparison.plot_distributions,
         "variance_cost.png": comparison.plot_variance_cost,

@@ -6,13 +6,16 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ppgrad.analysis.statistics import Array, pareto_khat, paired, total_variance, variance_ratio
+from ppgrad.analysis.statistics import Array, paired, pareto_khat, total_variance, variance_ratio
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from ppgrad.analysis.comparison import Comparison
+
+Places = NDArray[np.intp]
 
 DOUBT = 1e-3
 """A p-value below it counts as a bias that was found."""
@@ -75,7 +78,7 @@ def totals(comparison: Comparison) -> DataFrame:
             }
         )
     table = pandas.DataFrame(rows, index=pandas.Index(list(squares), name="estimator"))
-    least = table.loc[_trusted(table), "variance"].idxmin()
+    least = _least(table)
     ratios = [_ratio(squares[label], squares[least], label == least) for label in squares]
     for place, column in enumerate(("ratio", "ratio_low", "ratio_high")):
         table.insert(2 + place, column, [ratio[place] for ratio in ratios])
@@ -103,6 +106,9 @@ def sentences(comparison: Comparison) -> list[str]:
     least = str(table.attrs["least"])
     said = _bias_sentences(comparison, table)
     for label, row in table.iterrows():
+        if row["variance"] == 0:
+            said.append(f"The gradients of {label} have no variance.")
+            continue
         if label == least or not np.isfinite(row["ratio"]):
             continue
         band = f" (95%: {row['ratio_low']:.3g} to {row['ratio_high']:.3g})" if row["ratio_low"] > 0 else ""
@@ -120,7 +126,7 @@ def sentences(comparison: Comparison) -> list[str]:
     return said
 
 
-def widest(comparison: Comparison, limit: int | None) -> Array:
+def widest(comparison: Comparison, limit: int | None) -> Places:
     """Places of at most ``limit`` components: those whose variance is largest, in their own order."""
     count = len(comparison.components)
     if limit is None or count <= limit:
@@ -181,6 +187,12 @@ def _trusted(table: DataFrame) -> Array:
     """Which estimators neither say that they are biased nor were found to be; all if there are none."""
     trusted = ((table["biased"] == "") & ~(table["p_value"] < DOUBT)).to_numpy()
     return trusted if trusted.any() else np.ones(len(table), dtype=bool)
+
+
+def _least(table: DataFrame) -> str:
+    """The trusted estimator of the smallest variance above 0; any without variance would make others infinite."""
+    trusted = table.loc[_trusted(table), "variance"]
+    return str((trusted[trusted > 0] if (trusted > 0).any() else trusted).idxmin())
 
 
 def _listed(labels: list[str]) -> str:

@@ -45,9 +45,7 @@ def list_estimators() -> None:
 
 @app.command()
 def compare(
-    path: Annotated[
-        str, typer.Argument(metavar="PATH[:NAME]", help="A file with problem(), or another NAME.")
-    ],
+    path: Annotated[str, typer.Argument(metavar="PATH[:NAME]", help="A file with problem(), or another NAME.")],
     estimators: Annotated[
         str | None,
         typer.Option(help="Comma-separated: score, score+loo, score+average, pathwise, … Default: all that can serve."),
@@ -55,9 +53,7 @@ def compare(
     replicates: Annotated[int, typer.Option(help="Gradient estimates for each estimator, 2 or more.")] = 1000,
     particles: Annotated[int, typer.Option(help="Samples averaged in one estimate, unless a word says @N.")] = 2,
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the results. Default: comparison/NAME.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results. Default: comparison/NAME.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An argument of problem(), such as covariance=full."),

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import pyro.poutine as poutine
 import torch
+from pyro.distributions import TorchDistribution
 from pyro.infer.util import is_validation_enabled
 from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
 from torch.distributions import constraints
 
 from ppgrad.core import NoGradientPath, NonFinite, Unsupported
-from ppgrad.core.distributions import distribution_name
 from ppgrad.engine.record import Site
 
 
@@ -50,22 +50,42 @@ def check_finite(sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:
         NonFinite: names the site, the number, and the distribution's parameter it comes from.
     """
     for site, cost in zip(sites, costs, strict=True):
+        matters = cost is not None or site.is_random
         if site.kind == "reward":
             bad = _first_bad(site.log_prob)
             if bad is not None:
                 raise NonFinite(f"Reward site '{site.name}' is {bad:g}. Keep rewards finite.")
+        elif matters:
+            bad = _first_bad(site.value)
+            if bad is None:
+                bad = _first_bad(site.log_prob)
+            if bad is not None:
+                check_parameters(site.name, site.fn)
+                raise NonFinite(f"At site '{site.name}' the value or its log-probability is {bad:g}. Keep it finite.")
+
+
+def check_parameters(name: str, fn: TorchDistribution) -> None:
+    """Raise if a parameter of a site's distribution is NaN, infinite or out of range.
+
+    A logit of −∞ is none of these: it says that a choice is impossible.
+    """
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    for parameter, constraint in getattr(fn, "arg_constraints", {}).items():
+        values = vars(fn).get(parameter)
+        if not isinstance(values, Tensor):
             continue
-        parameter = _bad_parameter(site)
-        for what, tensor in (
-            ("its value", site.value),
-            ("its log-probability", site.log_prob if cost is not None or site.is_random else None),
-            ("its cost", cost),
-        ):
-            bad = None if tensor is None else _first_bad(tensor)
-            if bad is not None or (parameter is not None and parameter[2]):
-                if parameter is not None:
-                    what, bad = f"parameter {parameter[0]!r} of {distribution_name(site.fn)}", parameter[1]
-                raise NonFinite(f"At site '{site.name}' {what} is {bad:g}. Keep it finite and in its range.")
+        values = values.detach()
+        allowed = torch.isfinite(values)
+        if parameter == "logits":
+            allowed |= values == -float("inf")
+        elif constraint.event_dim == 0 and not constraints.is_dependent(constraint):  # type: ignore[no-untyped-call]
+            allowed &= constraint.check(values)
+        if not bool(allowed.all()):
+            raise NonFinite(
+                f"At site '{name}' parameter '{parameter}' of {type(fn).__name__} is {float(values[~allowed][0]):g}. "
+                "Keep it finite and in its range."
+            )
 
 
 def _first_bad(tensor: Tensor) -> float | None:
@@ -73,25 +93,6 @@ def _first_bad(tensor: Tensor) -> float | None:
         return None
     bad = tensor.detach()[~torch.isfinite(tensor.detach())]
     return float(bad[0]) if bad.numel() else None
-
-
-def _bad_parameter(site: Site) -> tuple[str, float, bool] | None:
-    """A parameter that is not finite or out of range, and whether that alone is a mistake."""
-    fn = site.fn
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    for name, constraint in getattr(fn, "arg_constraints", {}).items():
-        parameter = vars(fn).get(name)
-        if not isinstance(parameter, Tensor):
-            continue
-        bad = _first_bad(parameter)
-        if bad is not None:
-            return name, bad, bad != bad
-        dependent = constraints.is_dependent(constraint)  # type: ignore[no-untyped-call]
-        if not dependent and not bool(constraint.check(parameter).all()):
-            outside = parameter.detach()[~constraint.check(parameter)] if constraint.event_dim == 0 else parameter
-            return name, float(outside.reshape(-1)[0]), True
-    return None
 
 
 def check_gradient_paths(sites: Sequence[Site], costs: Sequence[Tensor | None], strict: bool) -> None:

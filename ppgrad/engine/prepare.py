@@ -13,10 +13,15 @@ from torch import Tensor
 
 from ppgrad.core import NonFinite
 from ppgrad.engine.execute import Executor, Record
-from ppgrad.engine.inspect_run import check_finite, check_gradient_paths, check_structure
+from ppgrad.engine.inspect_run import (
+    check_finite,
+    check_gradient_paths,
+    check_parameters,
+    check_structure,
+)
 from ppgrad.engine.parameters import announced, named_parameters
 from ppgrad.engine.randomness import aside
-from ppgrad.engine.record import GridGrew, Sampler, Site, all_random_messages, run, sites_of
+from ppgrad.engine.record import GridGrew, Sampler, Site, Watch, all_random_messages, run, sites_of
 
 
 @dataclass(frozen=True)
@@ -60,17 +65,24 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
 
 @contextmanager
 def nonfinite_explained(executor: Executor) -> Iterator[None]:
-    """Turn an error of a distribution's validation into one that names the site."""
+    """Turn an error of a distribution's own checks into one that names the site."""
     try:
         yield
-    except ValueError as error:
-        with aside(), pyro.validation_enabled(False):
-            sites = ordinary_run(executor)
-            try:
-                check_finite(sites, [None] * len(sites))
-            except NonFinite as explained:
-                raise explained from error
+    except (ValueError, RuntimeError) as error:
+        try:
+            explain_nonfinite(executor)
+        except NonFinite as explained:
+            raise explained from error
+        except Exception:
+            raise error from None
         raise
+
+
+def explain_nonfinite(executor: Executor) -> None:
+    """Run the program again and raise at the first site with a number that is not finite or in range."""
+    with aside(), pyro.validation_enabled(False):
+        sites = ordinary_run(executor, watch=check_parameters)
+        check_finite(sites, executor.costs(sites))
 
 
 def check_record_finite(executor: Executor, records: list[Record]) -> None:
@@ -80,18 +92,16 @@ def check_record_finite(executor: Executor, records: list[Record]) -> None:
     terms += [(entry.name, "log density", entry.draw.log_prob.detach()) for entry in entries if entry.draw is not None]
     if not terms or bool(torch.isfinite(torch.stack([term.sum() for _, _, term in terms])).all()):
         return
-    with aside(), pyro.validation_enabled(False):
-        sites = ordinary_run(executor)
-        check_finite(sites, executor.costs(sites))
+    explain_nonfinite(executor)
     for name, what, term in terms:
         bad = term[~torch.isfinite(term)]
         if bad.numel():
             raise NonFinite(f"At site '{name}' the {what} is {float(bad[0]):g}. Keep it finite.")
 
 
-def ordinary_run(executor: Executor) -> list[Site]:
+def ordinary_run(executor: Executor, watch: Watch | None = None) -> list[Site]:
     """The sites of one run of the program outside of vmap."""
-    sampler, guide_trace, model_trace = _run(executor)
+    sampler, guide_trace, model_trace = _run(executor, watch)
     return sites_of(guide_trace, model_trace, sampler)
 
 
@@ -107,9 +117,9 @@ def traces(executor: Executor) -> tuple[poutine.Trace | None, poutine.Trace]:
     return _run(executor)[1:]
 
 
-def _run(executor: Executor) -> tuple[Sampler, poutine.Trace | None, poutine.Trace]:
+def _run(executor: Executor, watch: Watch | None = None) -> tuple[Sampler, poutine.Trace | None, poutine.Trace]:
     while True:
-        sampler = Sampler(executor.assignment, executor.num_particles, executor.first_branch())
+        sampler = Sampler(executor.assignment, executor.num_particles, executor.first_branch(), watch)
         try:
             return sampler, *run(executor.program, sampler)
         except GridGrew as grew:

@@ -32,6 +32,9 @@ class Program:
     kwargs: Mapping[str, Any]
 
 
+Watch = Callable[[str, TorchDistribution], None]
+
+
 class GridGrew(Exception):
     """A site to be summed over needs more branches than the grid holds so far."""
 
@@ -57,10 +60,18 @@ class Sampler(Messenger):
         num_particles: what the estimators may be told.
         grid: for each site that is summed over, the index of this branch's point, shaped like the
             site's plates (one where the elements of a plate share it).
+        watch: is shown each site's name and distribution before anything is drawn from it.
     """
 
-    def __init__(self, assignment: Assignment, num_particles: int, grid: Mapping[str, Tensor]):
+    def __init__(
+        self,
+        assignment: Assignment,
+        num_particles: int,
+        grid: Mapping[str, Tensor],
+        watch: Watch | None = None,
+    ):
         super().__init__()
+        self._watch = watch
         self._assignment = assignment
         self._num_particles = num_particles
         self._grid = grid
@@ -68,6 +79,8 @@ class Sampler(Messenger):
 
     def _pyro_sample(self, message: Any) -> None:
         fn, name = message["fn"], message["name"]
+        if self._watch is not None:
+            self._watch(name, fn)
         if message["done"] or message["is_observed"] or type(fn).__name__ == "_Subsample":
             return
         if is_deterministic(fn):

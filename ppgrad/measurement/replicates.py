@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import NonFinite
-from ppgrad.engine.inspect_run import check_finite
 from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
-from ppgrad.engine.prepare import Prepared, ordinary_run, program_elements
+from ppgrad.engine.prepare import Prepared, explain_nonfinite, program_elements
 from ppgrad.measurement.gradient import ascent
 from ppgrad.objectives import Objective
 
@@ -57,7 +56,7 @@ def replicate(
             seconds += time.perf_counter() - begin
     draws = {name: torch.cat([grads[name] for grads, _ in chunks]) for name in prepared.parameters}
     losses = torch.cat([loss for _, loss in chunks])
-    _check(objective, prepared, draws, losses)
+    _check(prepared, draws, losses)
     return Replicates(draws, losses, seconds / replicates, prepared.executor.evaluations)
 
 
@@ -120,12 +119,10 @@ def default_chunk_size(prepared: Prepared) -> int:
     return max(1, _ELEMENTS // (prepared.executor.evaluations * program_elements(prepared) + parameters))
 
 
-def _check(objective: Objective, prepared: Prepared, draws: dict[str, Tensor], losses: Tensor) -> None:
+def _check(prepared: Prepared, draws: dict[str, Tensor], losses: Tensor) -> None:
     bad = [name for name, draw in draws.items() if not bool(torch.isfinite(draw).all())]
     if not bad and bool(torch.isfinite(losses).all()):
         return
-    with pyro.validation_enabled(False):
-        sites = ordinary_run(prepared.executor)
-        check_finite(sites, objective.costs(sites))
+    explain_nonfinite(prepared.executor)
     what = f"gradient of parameter '{bad[0]}'" if bad else "loss"
     raise NonFinite(f"Some replicates of the {what} are NaN or infinite. Keep the program's numbers finite.")

@@ -126,9 +126,7 @@ class Objective(PyroELBO):
                 self.max_branches,
                 self.vectorize_particles,
             )
-            self._prepared = key, prepare(
-                executor, self.max_plate_nesting, self.strict, self.model_may_draw
-            )
+            self._prepared = key, prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw)
         prepared = self._prepared[1]
         prepared.executor.program = program
         return prepared

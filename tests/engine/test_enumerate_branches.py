@@ -14,8 +14,6 @@ from ppgrad import Enumerate, ExpectedReturn, InvalidInput
 from ppgrad.testing.problems import closed_form, parameters
 
 
-
-
 def test_elements_of_a_plate_share_branches() -> None:
     def model() -> None:
         p = parameters({"logits": torch.linspace(-1, 1, 50)})["logits"]
@@ -39,7 +37,7 @@ def test_a_product_event() -> None:
         x = ppgrad.policy("x", dist.Bernoulli(logits=parameters(initial)["logits"]).to_event(1))
         ppgrad.reward("r", (x.sum() - 1) ** 2 * x[0])
 
-    def value(p):  # noqa: ANN001, ANN202
+    def value(p):
         total = torch.zeros(())
         for x in itertools.product((0.0, 1.0), repeat=3):
             x = torch.tensor(x)

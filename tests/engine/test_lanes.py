@@ -43,7 +43,7 @@ def dynamic() -> None:
     ppgrad.reward("r", total)
 
 
-def dynamic_value(p):  # noqa: ANN001, ANN202
+def dynamic_value(p):
     first, second = torch.sigmoid(p["first"]), torch.sigmoid(p["second"])
     return first * (1 + second * (2 + p["second"]))
 

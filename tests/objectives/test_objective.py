@@ -9,8 +9,8 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import SVI, Trace_ELBO, autoguide
 from pyro.infer import ELBO as PyroELBO
+from pyro.infer import SVI, Trace_ELBO, autoguide
 from pyro.nn import PyroModule, PyroParam
 from torch import nn
 
@@ -148,7 +148,7 @@ class PyroPolicy(PyroModule):
 @pytest.mark.parametrize(
     "estimator", [Pathwise(), ScoreFunction(LeaveOneOut("n")), ScoreFunction(MovingAverage())], ids=repr
 )
-def test_svi_trains_parameters_wherever_they_live(program, policy, estimator) -> None:  # noqa: ANN001
+def test_svi_trains_parameters_wherever_they_live(program, policy, estimator) -> None:
     actor = policy()
     svi = SVI(program, None, pyro.optim.Adam({"lr": 0.05}), loss=ExpectedReturn(estimator))
     for _ in range(400):
