@@ -116,7 +116,7 @@ def test_no_reward() -> None:
 @pytest.mark.parametrize("objective", [ExpectedReturn(), ExpectedReturn(num_particles=4)], ids=["one", "many"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_nonfinite_reward(objective: ExpectedReturn, value: float) -> None:
-    with pytest.raises(NonFinite, match="'r' is -?(nan|inf)"):
+    with pytest.raises(NonFinite, match=r"'r' is -?(nan|inf)"):
         ppgrad.gradient(objective, model, args=(value,), seed=0)
 
 
@@ -189,7 +189,7 @@ def test_a_guide_site_missing_in_the_model() -> None:
     def empty() -> None:
         pyro.sample("z", dist.Normal(0.0, 1.0))
 
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="Found") as caught:
         ppgrad.gradient(ELBO(), empty, guide, seed=0)
     text = " ".join(str(w.message) for w in caught)
     assert "Found non-auxiliary vars in guide but not model" in text

@@ -104,7 +104,7 @@ def test_4_a_transform_without_inverse_is_refused() -> None:
         fn = dist.TransformedDistribution(dist.Normal(torch.zeros(2), 1.0).to_event(1), [planar])
         ppgrad.cost("f", (ppgrad.policy("x", fn) ** 2).sum())
 
-    with pytest.raises(ppgrad.Unsupported, match="'x'.*cannot be evaluated"):
+    with pytest.raises(ppgrad.Unsupported, match=r"'x'.*cannot be evaluated"):
         ppgrad.gradient(ExpectedReturn(ScoreFunction()), model)
     assert any(g.abs().sum() > 0 for g in ppgrad.gradient(ExpectedReturn(Pathwise()), model, seed=0).values())
 
@@ -126,9 +126,9 @@ def test_6_pathwise_without_a_path_warns_and_is_strict() -> None:
         x = ppgrad.policy("x", dist.Normal(p["mu"], 1.0))
         ppgrad.reward("r", (x > 0).float())
 
-    with pytest.warns(ppgrad.NoGradientPath, match="'x'.*ScoreFunction"):
+    with pytest.warns(ppgrad.NoGradientPath, match=r"'x'.*ScoreFunction"):
         assert ppgrad.gradient(ExpectedReturn(Pathwise()), model, seed=0)["mu"] == 0
-    with pytest.raises(ppgrad.Unsupported, match="'x'.*ScoreFunction"):
+    with pytest.raises(ppgrad.Unsupported, match=r"'x'.*ScoreFunction"):
         ppgrad.gradient(ExpectedReturn(Pathwise(), strict=True), model, seed=0)
 
 
@@ -175,7 +175,7 @@ def test_9_a_factor_in_a_guide_must_say_how_it_was_drawn() -> None:
         pyro.sample("z", dist.Normal(parameters({"m": 0.5})["m"], 1.0))
         pyro.factor("f", torch.tensor(0.1), has_rsample=has_rsample)
 
-    with pytest.raises(ValueError, match='"f".*has_rsample'):
+    with pytest.raises(ValueError, match=r'"f".*has_rsample'):
         ppgrad.gradient(ELBO(), model_taking(model), guide, args=(None,))
     ppgrad.gradient(ELBO(), model_taking(model), guide, args=(True,), seed=0)
 

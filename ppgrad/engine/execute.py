@@ -23,7 +23,7 @@ from ppgrad.core import (
 )
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.credit import SequencePath, downstream_costs
-from ppgrad.engine.lanes import LaneTensors, logger, vectorizable, vectorized
+from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.record import GridGrew, Program, Sampler, Site, run, sites_of
 
 Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
@@ -155,8 +155,7 @@ class Executor:
     def fall_back(self, error: Exception) -> None:
         """Run lanes in a loop from now on, and say why."""
         self.vectorize = False
-        reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
-        logger.warning("The program runs in a loop, not under vmap: %s", reason)
+        note_of_loop(self.program.model, error)
 
     def _vectorized(
         self, token: Tensor | float, replacements: Mapping[int, Tensor], indices: dict[str, Tensor]

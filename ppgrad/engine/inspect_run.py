@@ -107,16 +107,21 @@ def check_gradient_paths(sites: Sequence[Site], costs: Sequence[Tensor | None], 
         if site.estimator is not None and site.estimator.facts.reparameterized and site.value.requires_grad
     ]
     graphs = [(s, c) for s, c in zip(sites, costs, strict=True) if c is not None and c.requires_grad]
-    for site in _unreached(pathwise, [c for s, c in graphs if not (s.in_guide and s.is_random)]):
-        if not _unreached([site], [c for s, c in graphs if s.name != site.name]):
-            continue
-        message = (
-            f"Pathwise site '{site.name}': no gradient path leads from it to any cost, so its gradient is "
-            f"missing. Choose the score function: sites={{'{site.name}': ScoreFunction()}}."
-        )
-        if strict:
-            raise Unsupported(message)
-        warnings.warn(message, NoGradientPath, stacklevel=2)
+    missed = [
+        site.name
+        for site in _unreached(pathwise, [c for s, c in graphs if not (s.in_guide and s.is_random)])
+        if _unreached([site], [c for s, c in graphs if s.name != site.name])
+    ]
+    if not missed:
+        return
+    more = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
+    message = (
+        f"Pathwise site '{missed[0]}'{more}: no gradient path leads from it to any cost, so its gradient is "
+        f"missing. Choose the score function: sites={{'{missed[0]}': ScoreFunction()}}."
+    )
+    if strict:
+        raise Unsupported(message)
+    warnings.warn(message, NoGradientPath, stacklevel=2)
 
 
 def _unreached(sites: Sequence[Site], costs: Sequence[Tensor]) -> list[Site]:

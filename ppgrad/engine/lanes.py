@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import pickle
 import random
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,21 @@ logger = logging.getLogger("ppgrad")
 
 class CannotVectorize(Exception):
     """The program does something that vmap would get silently wrong."""
+
+
+_noted: set[tuple[int, str]] = set()
+
+
+def note_of_loop(program: object, error: Exception) -> None:
+    """Log, once for a program, why it runs in a loop and not under vmap, and where it says so."""
+    reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+    library = tuple(str(Path(module.__file__).parent) for module in (torch, pyro, np) if module.__file__)
+    library += (str(Path(__file__).parents[1]),)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(library)]
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
+    if (id(program), where) not in _noted:
+        _noted.add((id(program), where))
+        logger.warning("The program runs in a loop, not under vmap, because of%s (%s)", where or " this", reason)
 
 
 def vectorized(function: Callable[..., Any], *inputs: Any, lanes: int) -> Any:

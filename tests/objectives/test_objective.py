@@ -245,7 +245,7 @@ def test_the_order_of_choices() -> None:
 
     objective = ExpectedReturn(Enumerate(), sites={"a": ScoreFunction(Constant(2.0))})
     met = objective.prepare(program).executor.assignment
-    assert [e for e in met.used()] == [ScoreFunction(Constant(2.0)), ScoreFunction(Constant(1.0)), Enumerate()]
+    assert met.used() == [ScoreFunction(Constant(2.0)), ScoreFunction(Constant(1.0)), Enumerate()]
     by_callable = ExpectedReturn(sites=lambda message: Enumerate() if message["name"] == "a" else None)
     used = by_callable.prepare(program).executor.assignment.used()
     assert used == [Enumerate(), ScoreFunction(Constant(1.0)), ScoreFunction()]
