@@ -41,7 +41,7 @@ def place_labels(figure: Any, ax: Axes, x: Array, y: Array, names: list[str]) ->
     taken = [_box(point, 14 * pixels, 14 * pixels) for point in points]
     frame = np.asarray(ax.get_window_extent(renderer).extents)
     for place, name in enumerate(names):
-        note = ax.annotate(wrapped(name, 28), (x[place], y[place]), fontsize=8, annotation_clip=False)
+        note = ax.annotate(wrapped(name, 36), (x[place], y[place]), fontsize=8, annotation_clip=False)
         note.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5})
         size = note.get_window_extent(renderer)
         best = None

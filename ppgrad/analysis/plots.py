@@ -141,6 +141,8 @@ def plot_variance_cost(comparison: Comparison, ax: Axes | None = None, cost: str
     """
     if cost not in ("seconds", "evaluations"):
         raise ValueError(f"cost='{cost}' is unknown. Write 'seconds' or 'evaluations'.")
+    from matplotlib.ticker import NullLocator
+
     table = totals(comparison)
     times = np.maximum(table[cost].to_numpy(float) * (1e3 if cost == "seconds" else 1), 1e-12)
     variance, mcse = table["variance"].to_numpy(), table["variance_mcse"].to_numpy()
@@ -151,22 +153,24 @@ def plot_variance_cost(comparison: Comparison, ax: Axes | None = None, cost: str
     figure, ax = _axes(ax, (6.6, 4.6))
     ax.set_xscale("log")
     ax.set_yscale("log")
-    for place in range(len(table)):
-        # A log-normal band: it cannot reach below zero.
-        factor = np.exp(Z95 * mcse[place] / heights[place]) if variance[place] > 0 else 1.0
+    factors = np.where(variance > 0, np.exp(Z95 * mcse / heights), 1)  # a band that cannot reach below zero
+    _log_limits(ax, times, np.concatenate([heights / factors, heights * factors]))
+    for place, factor in enumerate(factors):
         ax.errorbar(
             times[place],
             heights[place],
             yerr=[[heights[place] * (1 - 1 / factor)], [heights[place] * (factor - 1)]],
             fmt=_marker(place) if variance[place] > 0 else "v",
             color=_colour(place),
-            markersize=8,
-            capsize=3,
+            markersize=6.5,
+            capsize=5,
         )
-    _log_limits(ax, times, heights)
+    if not len(positive):
+        ax.yaxis.set_major_locator(NullLocator())
+        ax.yaxis.set_minor_locator(NullLocator())
     _equal_work(ax, (times * heights)[variance > 0])
     names = [
-        label + (" (biased)" if row["biased"] else "") + ("" if row["variance"] > 0 else " (variance 0)")
+        _remark(str(label), row["biased"], "" if row["variance"] > 0 else "variance 0")
         for label, row in table.iterrows()
     ]
     unit = "wall time for one gradient [ms]" if cost == "seconds" else "program executions for one gradient"
@@ -193,6 +197,11 @@ def _bias(comparison: Comparison, chosen: Places) -> tuple[dict[str, Array], dic
         {label: pair.mcse for label, pair in pairs.items()},
         f"mean of {least} (no reference)",
     )
+
+
+def _remark(label: str, *remarks: str) -> str:
+    said = ", ".join(remark for remark in remarks if remark)
+    return f"{label} ({said})" if said else label
 
 
 def _told_apart(comparison: Comparison) -> Places:
@@ -254,20 +263,22 @@ def _log_limits(ax: Axes, times: Array, heights: Array) -> None:
         axis.set_minor_formatter(NullFormatter())
         if half < 1.5:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter("{x:g}" if 1e-4 < values.min() < values.max() < 1e5 else LogFormatterSciNotation())
+        axis.set_major_formatter("{x:g}" if 1e-4 < values.min() <= values.max() < 1e5 else LogFormatterSciNotation())
 
 
 def _symmetric(ax: Axes, largest: float) -> None:
-    if largest > _LINEAR:
-        ax.set_xscale("symlog", linthresh=5, linscale=1.5)
-        powers = [5 * 10**k for k in range(1, 13) if 5 * 10**k < largest * 1.3]
-        ticks = [0, 2, 5, *powers] if len(powers) > 3 else sorted({0, 2, 5, 10, 20, *powers})
-        ticks = [tick for tick in ticks if tick < 1.3 * largest]
-        ticks = [-tick for tick in ticks[:0:-1]] + ticks
-        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        ax.minorticks_off()
-    reach = 1.08 * max(largest, 3)
-    ax.set_xlim(-reach, reach)
+    """Limits around 0; logarithmic beyond 5 units if something lies far out."""
+    if largest <= _LINEAR:
+        reach = 1.08 * max(largest, 3)
+        ax.set_xlim(-reach, reach)
+        return
+    ax.set_xscale("symlog", linthresh=5, linscale=1.5)
+    powers = np.arange(np.ceil(np.log10(1.5 * largest)))
+    beyond = 5 * 10 ** powers[:: max(1, len(powers) // 4)]
+    ticks = np.concatenate([-beyond[::-1], [0], beyond])
+    ax.set_xticks(ticks, [f"{tick:g}".replace("-", "\N{MINUS SIGN}") for tick in ticks])
+    ax.minorticks_off()
+    ax.set_xlim(-1.5 * largest, 1.5 * largest)
 
 
 def _figure(size: tuple[float, float]) -> Figure:
@@ -285,7 +296,7 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> tuple[Any, Axes]:
 
 def _title(figure: Any, ax: Axes | None, comparison: Comparison, what: str, note: str) -> None:
     """A heading over a figure of our own, or over the axes that we were given."""
-    lines = int((figure.get_size_inches()[0] if ax is None else 6) * 11.5)
+    lines = int((figure.get_size_inches()[0] if ax is None else 6) * 12.5)
     text = "\n".join(wrapped(part, lines) for part in (comparison.name, what, note) if part)
     if ax is None:
         figure.suptitle(text, x=0.012, horizontalalignment="left", fontsize=9.5, linespacing=1.35)

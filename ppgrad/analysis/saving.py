@@ -6,6 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable
+from errno import ENOTDIR
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ def save(comparison: Comparison, folder: Path) -> list[Path]:
     try:
         target = folder.resolve()
         exists = target.is_dir()
+        if target.exists() and not exists:
+            raise NotADirectoryError(ENOTDIR, "it is a file")
         (target if exists else target.parent).mkdir(parents=True, exist_ok=True)
         hidden = (target if exists else target.parent) / f".writing-{uuid.uuid4().hex}"
         hidden.mkdir()

@@ -156,7 +156,7 @@ def _bias_sentences(comparison: Comparison, table: DataFrame) -> list[str]:
         order = comparison.estimators[label].order
         own = f", as it says of itself{f' ({order})' if order else ''}" if table.loc[label, "biased"] else ""
         said.append(
-            f"{label} is biased against the reference ({comparison.reference_kind}): "
+            f"{label} looks biased against the reference ({comparison.reference_kind}): "
             f"adjusted p-value {table.loc[label, 'p_value']:.2g}{own}."
         )
     return said

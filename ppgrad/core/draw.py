@@ -33,17 +33,20 @@ class Draw:
 
     Args:
         name: the site.
-        value: the value drawn, lanes + batch shape + event shape.
+        value: the value drawn, lanes + padded plates + event shape.
         log_prob: log density of how the value was drawn: neither scaled nor masked.
         plates: the vectorized plates around the site.
+        event_dim: how many dimensions one event has.
         context: what a learned baseline may look at; tensors with the lane dimensions in front.
-        extras: further tensors that the estimator's ``sample`` handed out, lanes in front.
+        extras: further tensors that the estimator's ``sample`` handed out: lanes, padded plates,
+            and whatever they have to the right of the batch shape.
     """
 
     name: str
     value: Tensor
     log_prob: Tensor
     plates: Plates
+    event_dim: int = 0
     context: Any = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -54,11 +57,37 @@ class Signal:
     Args:
         parts: cost sums by the plates that they lie in, each of shape lanes + padded plates.
         plates: the plates of the draw; what lies in other plates is summed over them.
+        alternatives: the downstream cost in the branch of each alternative, ``(n, *lanes, *padded
+            plates)``; for an estimator that goes element by element followed by the event's shape,
+            with the cost of replacing just that element.
+        base: the same of the value drawn; the scope of costs is that of the alternatives.
     """
 
-    def __init__(self, parts: Mapping[Plates, Tensor], plates: Plates):
+    def __init__(
+        self,
+        parts: Mapping[Plates, Tensor],
+        plates: Plates,
+        alternatives: Tensor | None = None,
+        base: Tensor | None = None,
+    ):
         self._parts = parts
         self._plates = plates
+        self._alternatives = alternatives
+        self._base = base
+
+    @property
+    def alternatives(self) -> Tensor:
+        """The downstream cost in each alternative's branch; with a graph if the estimator relaxes."""
+        if self._alternatives is None:
+            raise TypeError("the estimator hands out no alternatives")
+        return self._alternatives
+
+    @property
+    def base(self) -> Tensor:
+        """The downstream cost of the value drawn, over the same costs as `alternatives`."""
+        if self._base is None:
+            raise TypeError("the estimator hands out no alternatives")
+        return self._base
 
     @classmethod
     def joined(cls, signals: Sequence[Signal]) -> Signal:
@@ -68,22 +97,34 @@ class Signal:
             like = next(signal._parts[plates] for signal in signals if plates in signal._parts)
             zero = torch.zeros_like(like)
             parts[plates] = torch.cat([signal._parts.get(plates, zero) for signal in signals])
-        return cls(parts, signals[0]._plates)
+        alternatives = [signal._alternatives for signal in signals if signal._alternatives is not None]
+        bases = [signal._base for signal in signals if signal._base is not None]
+        return cls(
+            parts,
+            signals[0]._plates,
+            torch.cat(alternatives, 1) if alternatives else None,
+            torch.cat(bases) if bases else None,
+        )
 
     @cached_property
     def value(self) -> Tensor:
         """All of the downstream cost, reduced to the draw's plates."""
+        return self.with_graph.detach()
+
+    @property
+    def with_graph(self) -> Tensor:
+        """`value`, with the graph of the costs: for the engine, not for surrogates."""
         return self._reduce(self._parts)
 
     def within(self, plate: str) -> Tensor:
         """The part that lies inside ``plate``: the slices of the others do not depend on this draw."""
         inside = {plates: cost for plates, cost in self._parts.items() if any(p.name == plate for p in plates)}
-        return self._reduce(inside)
+        return self._reduce(inside).detach()
 
     def _reduce(self, parts: Mapping[Plates, Tensor]) -> Tensor:
         total: Tensor | None = None
         for plates, cost in parts.items():
-            reduced = sum_plates(cost.detach(), plates - self._plates)
+            reduced = sum_plates(cost, plates - self._plates)
             total = reduced if total is None else total + reduced
         return torch.zeros(1, 1) if total is None else total
 

@@ -35,10 +35,17 @@ class Facts:
 
 
 class Sample(NamedTuple):
-    """A drawn value, and whatever else the surrogate will need from inside the run."""
+    """A drawn value, and whatever else the surrogate will need from inside the run.
+
+    Args:
+        value: what the program goes on with, shape batch + event.
+        extras: further tensors, of the batch shape in front; they come back in ``Draw.extras``.
+        alternatives: values to run the program again with, shape ``(n, *batch, *event)``.
+    """
 
     value: Tensor
     extras: Mapping[str, Tensor] = {}
+    alternatives: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,12 @@ class Estimator(ABC):
     """
 
     facts: ClassVar[Facts]
+    has_alternatives: ClassVar[bool] = False
+    """Whether `sample` hands out alternatives; each is a branch, one more run of the program."""
+    element_by_element: ClassVar[bool] = False
+    """Whether an alternative replaces one element at a time where later costs couple the elements."""
+    relaxes: ClassVar[bool] = False
+    """Whether the costs of the alternatives are to carry their gradient."""
 
     @classmethod
     @abstractmethod

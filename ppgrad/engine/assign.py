@@ -109,6 +109,11 @@ class Assignment:
         found = {repr(estimator): estimator for estimator in self._met.values() if estimator is not None}
         return list(found.values())
 
+    @property
+    def wants_alternatives(self) -> bool:
+        """Whether some site met so far has an estimator with alternatives."""
+        return any(estimator is not None and estimator.has_alternatives for estimator in self._met.values())
+
     def modules(self) -> list[torch.nn.Module]:
         """The modules that the estimators train by losses of their own."""
         mapped = [] if self._sites is None or callable(self._sites) else [*self._sites.values()]

@@ -1,4 +1,4 @@
-"""Run a program over all lanes: its particles, and the branches that summed-over sites ask for."""
+"""Run a program over all lanes, and again for each alternative that an estimator asks for."""
 
 from __future__ import annotations
 
@@ -12,22 +12,18 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ppgrad.core import (
-    Draw,
-    Estimator,
-    InvalidInput,
-    InvalidProgram,
-    Plates,
-    Signal,
-    sum_plates,
-)
+from ppgrad.core import Draw, Estimator, InvalidInput, InvalidProgram, Plates, Signal, sum_plates
 from ppgrad.engine.assign import Assignment
+from ppgrad.engine.branches import Run, attach_alternatives, event_dim_of
 from ppgrad.engine.credit import SequencePath, downstream_costs
+from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
-from ppgrad.engine.record import GridGrew, Program, Sampler, Site, run, sites_of
+from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, Site, run, sites_of
 
 Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
 """An objective's own part of a run: the cost of each site, or None."""
+
+Served = tuple[Draw, Signal, Estimator]
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,8 @@ class Entry:
     estimator: Estimator | None
     cost: Tensor | None
     draw: Draw | None
+    alternatives: Tensor | None
+    base: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -56,46 +54,29 @@ class Record:
     def costs(self) -> list[Tensor]:
         return [entry.cost for entry in self.entries if entry.cost is not None]
 
-    def served(self) -> list[tuple[Draw, Signal, Estimator]]:
+    def served(self) -> list[Served]:
         """Each draw that has a surrogate, with the cost downstream of it."""
         return [
-            (entry.draw, Signal(parts, entry.plates), entry.estimator)
+            (entry.draw, Signal(parts, entry.plates, entry.alternatives, entry.base), entry.estimator)
             for entry, parts in zip(self.entries, downstream_costs(self.entries), strict=True)
             if entry.draw is not None and entry.estimator is not None
         ]
-
-
-@dataclass(frozen=True)
-class GridSite:
-    """A site that is summed over: the points of one element, and the plates whose elements vary jointly."""
-
-    size: int
-    joint: Plates
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of a grid index: the joint plates' sizes, one elsewhere."""
-        depth = max((-plate.dim for plate in self.joint), default=0)
-        shape = [1] * depth
-        for plate in self.joint:
-            shape[plate.dim] = plate.size
-        return tuple(shape)
-
-    @property
-    def branches(self) -> int:
-        return int(self.size ** math.prod(self.shape))
 
 
 @dataclass
 class Executor:
     """Runs one program for one objective, and remembers what it learned of it.
 
+    Lanes are particles × grid points. They run under vmap where they can. Alternatives re-run all
+    lanes from the state that the generators had, so that everything upstream of the changed site
+    is as it was, and everything downstream shares its noise.
+
     Args:
         program: the model, the guide and their arguments.
         assignment: the estimators.
         costs: the objective's cost of each site.
         num_particles: how many lanes are averaged.
-        max_branches: the most branches that summed-over sites may ask for.
+        max_branches: the most executions for one particle.
         vectorize: whether lanes may run under vmap.
     """
 
@@ -106,10 +87,16 @@ class Executor:
     max_branches: int
     vectorize: bool
     grid: dict[str, GridSite] = field(default_factory=dict)
+    alternatives: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def grid_points(self) -> int:
+        return int(math.prod(site.points for site in self.grid.values()))
 
     @property
     def branches(self) -> int:
-        return int(math.prod(site.branches for site in self.grid.values()))
+        """Program executions for one particle: they multiply over a grid, and add up over alternatives."""
+        return self.grid_points * (1 + sum(self.alternatives.values()))
 
     @property
     def evaluations(self) -> int:
@@ -130,26 +117,33 @@ class Executor:
                 self.grow(grew)
 
     def _execute(self, token: Tensor | float, replacements: Mapping[int, Tensor]) -> list[Record]:
-        indices = self._indices()
-        lanes = (self.num_particles, self.branches)
-        enclosed = isinstance(token, Tensor)
-        if lanes != (1, 1) and (enclosed or self.vectorize):
-            if enclosed:
-                return [self._vectorized(token, replacements, indices)]
+        indices = grid_indices(self.grid)
+
+        def all_lanes(branch: Branch | None) -> Run:
+            return self._vectorized(token, replacements, indices, branch)
+
+        if isinstance(token, Tensor):
+            return [self._record(self._with_alternatives(all_lanes))]
+        if self.vectorize and (self.num_particles, self.grid_points) != (1, 1):
             state = pyro.util.get_rng_state()
             try:
                 with vectorizable():
-                    return [self._vectorized(token, replacements, indices)]
+                    return [self._record(self._with_alternatives(all_lanes))]
             except GridGrew:
                 raise
             except Exception as error:
                 self.fall_back(error)
                 pyro.util.set_rng_state(state)
-        runs = [
-            self._lane(token, replacements, {name: index[branch] for name, index in indices.items()})
-            for _ in range(lanes[0])
-            for branch in range(lanes[1])
-        ]
+        runs = []
+        for _ in range(self.num_particles):
+            for point in range(self.grid_points):
+                index = {name: column[point] for name, column in indices.items()}
+
+                def one_lane(branch: Branch | None, index: dict[str, Tensor] = index) -> Run:
+                    run = self._lane(token, replacements, index, branch)
+                    return Run(run.sites, tree_map(lambda x: x[None, None], run.tensors))
+
+                runs.append(self._with_alternatives(one_lane))
         return self._stacked(runs)
 
     def fall_back(self, error: Exception) -> None:
@@ -157,152 +151,183 @@ class Executor:
         self.vectorize = False
         note_of_loop(self.program.model, error)
 
+    def _with_alternatives(self, lanes: Callable[[Branch | None], Run]) -> Run:
+        """The program as drawn, with the costs of each alternative beside the site that asked for it."""
+        if not self.assignment.wants_alternatives:
+            return lanes(None)
+        start = pyro.util.get_rng_state()
+        run = lanes(None)
+        end = pyro.util.get_rng_state()
+
+        def replay(branch: Branch) -> Record:
+            pyro.util.set_rng_state(start)
+            with pyro.validation_enabled(False):  # a relaxed value may lie outside of the support
+                return self._record(lanes(branch))
+
+        try:
+            attach_alternatives(run, self._record(run).entries, replay, self._count_alternatives)
+        finally:
+            pyro.util.set_rng_state(end)
+        return run
+
     def _vectorized(
-        self, token: Tensor | float, replacements: Mapping[int, Tensor], indices: dict[str, Tensor]
-    ) -> Record:
-        particles, branches = self.num_particles, self.branches
+        self,
+        token: Tensor | float,
+        replacements: Mapping[int, Tensor],
+        indices: dict[str, Tensor],
+        branch: Branch | None,
+    ) -> Run:
+        particles, points = self.num_particles, self.grid_points
         sites: list[Site] = []
 
         def lane(token: Any, index: dict[str, Tensor]) -> Any:
             nonlocal sites
-            sites, tensors = self._lane(token, replacements, index)
-            return tensors
+            run = self._lane(token, replacements, index, branch)
+            sites = run.sites
+            return run.tensors
 
         def particle(inner: Any) -> Any:
-            if branches == 1:
+            if points == 1:
                 return lane(token + inner, {name: i[0] for name, i in indices.items()})
-            return vectorized(lambda last, i: lane(token + inner + last, i), indices, lanes=branches)
+            return vectorized(lambda last, i: lane(token + inner + last, i), indices, lanes=points)
 
         if particles == 1:
             tensors = tree_map(lambda x: x[None], particle(0.0))
         else:
             tensors = vectorized(particle, lanes=particles)
-        if branches == 1:
+        if points == 1:
             tensors = tree_map(lambda x: x[:, None], tensors)
-        return self._record(sites, tensors)
+        return Run(sites, tensors)
 
     def _lane(
-        self, token: Tensor | float, replacements: Mapping[int, Tensor], index: dict[str, Tensor]
-    ) -> tuple[list[Site], list[dict[str, Any]]]:
-        sampler = Sampler(self.assignment, self.num_particles, index)
+        self,
+        token: Tensor | float,
+        replacements: Mapping[int, Tensor],
+        index: dict[str, Tensor],
+        branch: Branch | None,
+    ) -> Run:
+        sampler = Sampler(self.assignment, self.num_particles, index, branch=branch)
         if not isinstance(token, Tensor) and not replacements:
             return self._recorded(sampler)
         with LaneTensors(token, replacements) as mode:
-            sites, tensors = self._recorded(sampler)
-            return sites, mode.own(tensors)
+            run = self._recorded(sampler)
+            return Run(run.sites, mode.own(run.tensors))
 
-    def _recorded(self, sampler: Sampler) -> tuple[list[Site], list[dict[str, Any]]]:
+    def _recorded(self, sampler: Sampler) -> Run:
         sites = sites_of(*run(self.program, sampler), sampler)
         tensors = []
         for site, cost in zip(sites, self.costs(sites), strict=True):
             kept: dict[str, Any] = {} if cost is None else {"cost": cost}
-            estimator = site.estimator
-            if estimator is not None and site.drawn is not None:
-                if site.drawn.grid_index is not None:
-                    kept["log_weight"] = estimator.grid_log_weight(site.fn, site.value, site.drawn.grid_index)
-                elif type(estimator).surrogate is not Estimator.surrogate:
-                    kept |= {"value": site.value, "log_prob": site.density, "extras": dict(site.drawn.extras)}
+            estimator, drawn = site.estimator, site.drawn
+            if estimator is not None and drawn is not None:
+                if drawn.grid_index is not None:
+                    kept["log_weight"] = estimator.grid_log_weight(site.fn, site.value, drawn.grid_index)
+                elif type(estimator).surrogate is not Estimator.surrogate and not drawn.is_changed:
+                    kept |= {"value": site.value, "log_prob": site.density, "extras": dict(drawn.extras)}
                     if site.context is not None:
                         kept["context"] = _tensors_only(site)
             tensors.append(kept)
-        return sites, tensors
+        return Run(sites, tensors)
 
-    def _stacked(self, runs: list[tuple[list[Site], list[dict[str, Any]]]]) -> list[Record]:
+    def _stacked(self, runs: list[Run]) -> list[Record]:
         """One record for lanes that ran alike, else a record for each lane."""
-        if len({_structure(sites, tensors) for sites, tensors in runs}) == 1:
-            shape = (self.num_particles, self.branches)
-            tensors = tree_map(lambda *lanes: _stack(lanes, shape), *(tensors for _, tensors in runs))
-            return [self._record(runs[0][0], tensors)]
-        alone = [(sites, tree_map(lambda x: x[None, None], tensors)) for sites, tensors in runs]
-        depth = max(_depth(tensors) for _, tensors in alone)
-        return [self._record(sites, tensors, depth) for sites, tensors in alone]
+        if len({run.structure for run in runs}) == 1:
+            shape = (self.num_particles, self.grid_points)
+            tensors = tree_map(lambda *lanes: _stack(lanes, shape), *(run.tensors for run in runs))
+            return [self._record(Run(runs[0].sites, tensors))]
+        depth = max(run.depth for run in runs)
+        return [self._record(run, depth) for run in runs]
 
-    def _record(self, sites: list[Site], tensors: list[dict[str, Any]], depth: int | None = None) -> Record:
-        depth = _depth(tensors) if depth is None else depth
-        self._check_shared(sites, tensors)
-        # A site not yet reached is shared by all of its branches; its share becomes its weight.
-        log_weight: Tensor | float = -math.log(self.branches)
+    def _record(self, run: Run, depth: int | None = None) -> Record:
+        depth = run.depth if depth is None else depth
+        self._check_shared(run)
+        # A site not yet reached is shared by all of its grid points; its share becomes its weight.
+        log_weight: Tensor | float = -math.log(self.grid_points)
         entries = []
-        for site, kept in zip(sites, tensors, strict=True):
+        for site, kept in zip(run.sites, run.tensors, strict=True):
+            batch = len(site.fn.batch_shape)
             if "log_weight" in kept:
                 grid = self.grid[site.name]
                 own = sum_plates(padded(kept["log_weight"], depth), grid.joint)
-                log_weight = log_weight + own + math.log(grid.branches)
-            cost = None
-            if "cost" in kept:
-                cost = _weighted(padded(kept["cost"], depth), log_weight) if self.grid else padded(kept["cost"], depth)
-            draw = None
+                log_weight = log_weight + own + math.log(grid.points)
+            cost = padded(kept["cost"], depth) if "cost" in kept else None
+            if cost is not None and self.grid:
+                cost = _weighted(cost, log_weight)
+            draw = alternatives = base = None
             if "log_prob" in kept:
                 draw = Draw(
                     site.name,
-                    kept["value"],
+                    padded(kept["value"], depth, batch),
                     padded(kept["log_prob"], depth),
                     site.plates,
+                    event_dim_of(site),
                     kept.get("context"),
-                    kept["extras"],
+                    {key: padded(extra, depth, batch) for key, extra in kept["extras"].items()},
                 )
-            entries.append(Entry(site.name, site.plates, site.sequence, site.is_random, site.estimator, cost, draw))
+            if "alternatives" in kept:
+                alternatives = torch.stack([padded(cost, depth, batch) for cost in kept["alternatives"]])
+                base = padded(kept["base"], depth, batch)
+            entries.append(
+                Entry(
+                    site.name,
+                    site.plates,
+                    site.sequence,
+                    site.is_random,
+                    site.estimator,
+                    cost,
+                    draw,
+                    alternatives,
+                    base,
+                )
+            )
         return Record(tuple(entries))
 
-    def _indices(self) -> dict[str, Tensor]:
-        """For each summed-over site its grid index in every branch, shape ``(branches, *site.shape)``."""
-        if not self.grid:
-            return {}
-        axes = [torch.arange(site.size) for site in self.grid.values() for _ in range(math.prod(site.shape))]
-        table = torch.cartesian_prod(*axes).reshape(-1, len(axes))
-        indices, start = {}, 0
-        for name, site in self.grid.items():
-            width = math.prod(site.shape)
-            indices[name] = table[:, start : start + width].reshape(-1, *site.shape)
-            start += width
-        return indices
-
     def first_branch(self) -> dict[str, Tensor]:
-        """The grid index of branch 0 at every summed-over site."""
+        """The grid index of the first point at every summed-over site."""
         return {name: torch.zeros(site.shape, dtype=torch.long) for name, site in self.grid.items()}
 
     def grow(self, grew: GridGrew) -> None:
-        """Give a summed-over site the branches that it needs."""
+        """Give a summed-over site the points that it needs."""
         old = self.grid.get(grew.name)
         joint = grew.joint | (old.joint if old else frozenset())
         self.grid[grew.name] = GridSite(grew.size, joint)
         self._check_branches()
 
-    def _check_shared(self, sites: list[Site], tensors: list[dict[str, Any]]) -> None:
-        """Raise `GridGrew` where elements of a plate share branches that they must not share.
-
-        They may if everything random or costly that comes later lies inside that plate; what comes
-        later and outside may have seen several elements at once.
-        """
-        later: Plates | None = None
-        for site, kept in zip(reversed(sites), reversed(tensors), strict=True):
+    def _check_shared(self, run: Run) -> None:
+        """Raise `GridGrew` where elements of a plate share grid points that they must not share."""
+        for site, kept, later in zip(run.sites, run.tensors, run.plates_of_all_later, strict=True):
             if "log_weight" in kept and later is not None:
                 grid = self.grid[site.name]
                 if not site.plates - later <= grid.joint:
                     raise GridGrew(site.name, grid.size, site.plates - later)
-            if "cost" in kept or site.is_random:
-                later = site.plates if later is None else later & site.plates
+
+    def _count_alternatives(self, name: str, count: int) -> None:
+        self.alternatives[name] = count
+        self._check_branches()
 
     def _check_branches(self) -> None:
-        if self.branches > self.max_branches:
-            worst = sorted(self.grid.items(), key=lambda item: -item[1].branches)[:3]
-            asked = ", ".join(f"'{name}' for {site.branches}" for name, site in worst)
-            raise InvalidInput(
-                f"Summing over sites needs {self.branches} branches, and max_branches is {self.max_branches}. "
-                f"Most are asked for by {asked}. Choose ScoreFunction() for some of them, or raise max_branches."
-            )
+        if self.branches <= self.max_branches:
+            return
+        asked = {name: site.points for name, site in self.grid.items()} | self.alternatives
+        worst = sorted(asked.items(), key=lambda item: -item[1])[:3]
+        listed = ", ".join(f"'{name}' for {count}" for name, count in worst)
+        raise InvalidInput(
+            f"The estimators need {self.branches} branches, and max_branches is {self.max_branches}. Most are asked "
+            f"for by {listed}. "
+            "Choose ScoreFunction() for some of them, or raise max_branches."
+        )
 
 
-def _depth(tensors: list[dict[str, Any]]) -> int:
-    """The number of plate dimensions of the deepest term."""
-    terms = (kept[key] for kept in tensors for key in ("cost", "log_prob", "log_weight") if key in kept)
-    return max((term.dim() - 2 for term in terms), default=0)
+def padded(tensor: Tensor, depth: int, batch: int | None = None) -> Tensor:
+    """Insert ones behind the two lane dimensions, up to ``depth`` plate dimensions.
 
-
-def padded(tensor: Tensor, depth: int) -> Tensor:
-    """Insert ones between the two lane dimensions and the plates, up to ``depth`` plate dimensions."""
-    missing = depth - (tensor.dim() - 2)
-    return tensor.reshape(*tensor.shape[:2], *[1] * missing, *tensor.shape[2:]) if missing else tensor
+    Args:
+        tensor: lanes, then ``batch`` dimensions, then anything.
+        depth: how many dimensions are to stand where the batch dimensions do.
+        batch: how many there are; None for all but the lanes.
+    """
+    missing = depth - (tensor.dim() - 2 if batch is None else batch)
+    return tensor.reshape(*tensor.shape[:2], *[1] * missing, *tensor.shape[2:]) if missing > 0 else tensor
 
 
 def _weighted(cost: Tensor, log_weight: Tensor | float) -> Tensor:
@@ -316,12 +341,5 @@ def _tensors_only(site: Site) -> Any:
     raise InvalidProgram(f"The context of site '{site.name}' holds something that is not a tensor. Pass tensors only.")
 
 
-def _structure(sites: list[Site], tensors: list[dict[str, Any]]) -> Any:
-    return tuple(
-        (site.name, site.kind, site.plates, site.sequence, tuple(x.shape for x in tree_leaves(kept)))
-        for site, kept in zip(sites, tensors, strict=True)
-    )
-
-
 def _stack(lanes: tuple[Tensor, ...], shape: tuple[int, int]) -> Tensor:
-    return lanes[0][None, None] if len(lanes) == 1 else torch.stack(lanes).reshape(*shape, *lanes[0].shape)
+    return lanes[0] if len(lanes) == 1 else torch.cat(lanes).reshape(*shape, *lanes[0].shape[2:])

@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import Any, Literal
 
 import pyro.poutine as poutine
+import torch
 from pyro.distributions import TorchDistribution, Unit
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppgrad.core import Estimator, Plate, Plates, SiteInfo
+from ppgrad.core import Estimator, Plate, Plates, Sample, SiteInfo
 from ppgrad.core.distributions import is_deterministic, without_mask
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.credit import SequencePath
@@ -44,12 +45,29 @@ class GridGrew(Exception):
 
 
 @dataclass(frozen=True)
+class Branch:
+    """One more run, which differs from the program as drawn at one site.
+
+    Args:
+        site: where.
+        alternative: which of the alternatives takes the value's place.
+        elements: where it does, shape batch + event; None for everywhere.
+    """
+
+    site: str
+    alternative: int
+    elements: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Drawn:
     """How the sampler served a site."""
 
     estimator: Estimator | None
     extras: Mapping[str, Tensor]
     grid_index: Tensor | None = None
+    alternatives: int = 0
+    is_changed: bool = False
 
 
 class Sampler(Messenger):
@@ -60,6 +78,7 @@ class Sampler(Messenger):
         num_particles: what the estimators may be told.
         grid: for each site that is summed over, the index of this branch's point, shaped like the
             site's plates (one where the elements of a plate share it).
+        branch: what to do otherwise than the program as drawn.
         watch: is shown each site's name and distribution before anything is drawn from it.
     """
 
@@ -69,8 +88,10 @@ class Sampler(Messenger):
         num_particles: int,
         grid: Mapping[str, Tensor],
         watch: Watch | None = None,
+        branch: Branch | None = None,
     ):
         super().__init__()
+        self._branch = branch
         self._watch = watch
         self._assignment = assignment
         self._num_particles = num_particles
@@ -92,8 +113,10 @@ class Sampler(Messenger):
         points = estimator.grid(fn)
         if points is None:
             sample = estimator.sample(fn)
-            message["value"] = sample.value
-            self.drawn[name] = Drawn(estimator, sample.extras)
+            count = 0 if sample.alternatives is None else len(sample.alternatives)
+            message["value"] = self._chosen(name, sample)
+            changed = self._branch is not None and self._branch.site == name
+            self.drawn[name] = Drawn(estimator, sample.extras, alternatives=count, is_changed=changed)
         else:
             if name not in self._grid:
                 raise GridGrew(name, len(points))
@@ -103,6 +126,15 @@ class Sampler(Messenger):
             message["value"] = value
             self.drawn[name] = Drawn(estimator, {}, index)
         message["done"] = True
+
+    def _chosen(self, name: str, sample: Sample) -> Tensor:
+        branch = self._branch
+        if branch is None or branch.site != name or sample.alternatives is None:
+            return sample.value
+        alternative = sample.alternatives[branch.alternative]
+        if branch.elements is None:
+            return alternative
+        return torch.where(branch.elements, alternative, sample.value)
 
 
 class Site:

@@ -19,12 +19,10 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from ppgrad.core import Draw, Estimator, InvalidInput, Memory, Signal
 from ppgrad.engine.assign import Assignment, Choice
-from ppgrad.engine.execute import Executor
+from ppgrad.engine.execute import Executor, Served
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.record import Program, Site
-
-Served = tuple[Draw, Signal, Estimator]
 
 
 @dataclass(frozen=True)
@@ -227,6 +225,7 @@ def _joined(group: list[Served]) -> Served:
         torch.cat([draw.value for draw in draws]),
         torch.cat([draw.log_prob for draw in draws]),
         first.plates,
+        first.event_dim,
         None if first.context is None else tree_map(lambda *lanes: torch.cat(lanes), *(d.context for d in draws)),
         {key: torch.cat([draw.extras[key] for draw in draws]) for key in first.extras},
     )

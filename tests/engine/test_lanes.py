@@ -13,6 +13,7 @@ import torch
 import ppgrad
 from ppgrad import ELBO, Enumerate, ExpectedReturn, LeaveOneOut, Pathwise, ScoreFunction
 from ppgrad.core import Problem
+from ppgrad.engine import lanes
 from ppgrad.measurement import exact_gradient, measure
 from ppgrad.testing import SUITE_FAILURE_RATE, Case, all_problems, check_mean
 from ppgrad.testing.problems import closed_form, parameters
@@ -57,6 +58,7 @@ DYNAMIC = Problem(
     "estimator", [ScoreFunction(), ScoreFunction(LeaveOneOut()), Enumerate(), Pathwise()], ids=repr
 )
 def test_a_program_whose_sites_come_and_go(estimator: ppgrad.Estimator, caplog: pytest.LogCaptureFixture) -> None:
+    lanes._noted.clear()
     check_mean(Case(estimator, "dynamic", DYNAMIC), FAILURE_RATE, replicates=1500)
     assert "runs in a loop, not under vmap" in caplog.text
 

@@ -1,0 +1,198 @@
+"""Alternatives: the program run again with another value at one site."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent
+from torch.utils._pytree import tree_leaves
+
+from ppgrad.core import Draw, Estimator, Plates, Signal
+from ppgrad.engine.credit import SequencePath, downstream_costs
+from ppgrad.engine.record import Branch, Site
+
+
+@dataclass(frozen=True)
+class Run:
+    """The sites of one run in program order, and of each the tensors that it keeps, lanes in front."""
+
+    sites: list[Site]
+    tensors: list[dict[str, Any]]
+
+    @property
+    def depth(self) -> int:
+        """The number of plate dimensions of the deepest term."""
+        terms = (kept[key] for kept in self.tensors for key in ("cost", "log_prob", "log_weight") if key in kept)
+        return max((term.dim() - 2 for term in terms), default=0)
+
+    @property
+    def structure(self) -> Any:
+        """What two runs must have in common to be stacked."""
+        return tuple(
+            (site.name, site.kind, site.plates, site.sequence, tuple(x.shape for x in tree_leaves(kept)))
+            for site, kept in zip(self.sites, self.tensors, strict=True)
+        )
+
+    @property
+    def plates_of_all_later(self) -> list[Plates | None]:
+        """For each site the plates that everything random or costly after it lies in; None if nothing does.
+
+        Elements of any other plate around the site may be coupled later.
+        """
+        result: list[Plates | None] = [None] * len(self.sites)
+        later: Plates | None = None
+        for i in range(len(self.sites) - 1, -1, -1):
+            result[i] = later
+            if "cost" in self.tensors[i] or self.sites[i].is_random:
+                later = self.sites[i].plates if later is None else later & self.sites[i].plates
+        return result
+
+
+class Replayed(Protocol):
+    """What is needed of an entry of a record."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def plates(self) -> Plates: ...
+    @property
+    def sequence(self) -> SequencePath: ...
+    @property
+    def is_random(self) -> bool: ...
+    @property
+    def estimator(self) -> Estimator | None: ...
+    @property
+    def cost(self) -> Tensor | None: ...
+    @property
+    def draw(self) -> Draw | None: ...
+
+
+class ReplayedRecord(Protocol):
+    """What is needed of a record."""
+
+    @property
+    def entries(self) -> Sequence[Replayed]: ...
+
+
+def attach_alternatives(
+    run: Run,
+    entries: Sequence[Replayed],
+    replay: Callable[[Branch], ReplayedRecord],
+    count: Callable[[str, int], None],
+) -> None:
+    """Keep beside each site that has alternatives the downstream cost of each, and of the value drawn.
+
+    Args:
+        run: the program as drawn; its tensors gain ``alternatives`` and ``base``.
+        entries: of the record of that run.
+        replay: runs the program again with one site changed.
+        count: is told how many runs a site needs, before the first.
+    """
+    drawn_costs = downstream_costs(entries)
+    for i, later in enumerate(run.plates_of_all_later):
+        site = run.sites[i]
+        estimator, drawn = site.estimator, site.drawn
+        if estimator is None or drawn is None or not drawn.alternatives:
+            continue
+        coupled = site.plates - later if estimator.element_by_element and later is not None else frozenset()
+        elements = list(_elements(site, coupled)) if estimator.element_by_element else [None]
+        count(site.name, drawn.alternatives * len(elements))
+        scope = _Scope(site, coupled, estimator)
+        run.tensors[i]["base"] = scope.reduced(entries[i].plates, drawn_costs[i])
+        run.tensors[i]["alternatives"] = [
+            scope.assembled(
+                [(mask, scope.downstream(replay(Branch(site.name, alternative, mask)).entries)) for mask in elements]
+            )
+            for alternative in range(drawn.alternatives)
+        ]
+
+
+def event_dim_of(site: Site) -> int:
+    """How many dimensions one event of a site has."""
+    return len(site.fn.event_shape)
+
+
+def _elements(site: Site, coupled: Plates) -> Iterator[Tensor | None]:
+    """Masks of shape batch + event, one for each set of elements that may change together."""
+    shape = site.fn.shape()
+    batch = len(site.fn.batch_shape)
+    dims = [batch + plate.dim for plate in coupled]
+    dims += [batch + dim for dim in range(_element_dims(site.fn))]
+    if math.prod(shape[dim] for dim in dims) == 1:
+        yield None
+        return
+    for place in itertools.product(*(range(shape[dim]) for dim in dims)):
+        mask = torch.ones(shape, dtype=torch.bool)
+        for dim, index in zip(dims, place, strict=True):
+            axis = torch.arange(shape[dim]) == index
+            mask &= axis.reshape([-1 if d == dim else 1 for d in range(len(shape))])
+        yield mask
+
+
+def _element_dims(fn: Any) -> int:
+    """How many dimensions of an event count elements, and not the parts of one."""
+    return fn.reinterpreted_batch_ndims if isinstance(fn, Independent) else 0
+
+
+class _Scope:
+    """Which costs count for the alternatives of a site, and in what shape."""
+
+    def __init__(self, site: Site, coupled: Plates, estimator: Estimator):
+        self._site = site
+        self._plates = site.plates - coupled
+        self._by_element = estimator.element_by_element
+        self._relaxes = estimator.relaxes
+        self._batch = len(site.fn.batch_shape)
+
+    def downstream(self, entries: Sequence[Replayed]) -> Tensor:
+        """The cost downstream of the changed site in its branch."""
+        if self._relaxes:
+            entries = [_with_scores(entry, signal) for entry, signal in _signals(entries)]
+        place = next(i for i, entry in enumerate(entries) if entry.name == self._site.name)
+        return self.reduced(entries[place].plates, downstream_costs(entries)[place])
+
+    def reduced(self, plates: Plates, parts: dict[Plates, Tensor]) -> Tensor:
+        """``parts`` summed to the plates whose elements are apart: lanes + batch (+ ones for the event)."""
+        signal = Signal(parts, self._plates)
+        total = signal.with_graph if self._relaxes else signal.value
+        shape = total.shape[total.dim() - self._batch :] if self._batch else ()
+        missing = self._batch - len(shape)
+        event = [1] * event_dim_of(self._site) if self._by_element else []
+        return total.reshape(*total.shape[:2], *[1] * missing, *shape, *event)
+
+    def assembled(self, costs: list[tuple[Tensor | None, Tensor]]) -> Tensor:
+        """One tensor of the elements' costs, each at its element's place."""
+        if costs[0][0] is None:
+            return costs[0][1]
+        return torch.stack([mask * cost for mask, cost in costs if mask is not None]).sum(0)
+
+
+def _signals(entries: Sequence[Replayed]) -> list[tuple[Replayed, Signal]]:
+    parts = downstream_costs(entries)
+    return [(entry, Signal(part, entry.plates)) for entry, part in zip(entries, parts, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    name: str
+    plates: Plates
+    sequence: SequencePath
+    is_random: bool
+    estimator: Estimator | None
+    cost: Tensor | None
+    draw: Draw | None
+
+
+def _with_scores(entry: Replayed, signal: Signal) -> Replayed:
+    """An entry whose cost also carries the gradient that its own draw's score passes on."""
+    cost = entry.cost
+    if entry.draw is not None:
+        score = (entry.draw.log_prob - entry.draw.log_prob.detach()) * signal.value
+        cost = score if cost is None else cost + score
+    return _Scored(entry.name, entry.plates, entry.sequence, entry.is_random, entry.estimator, cost, entry.draw)
