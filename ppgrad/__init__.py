@@ -42,9 +42,9 @@ _PUBLIC = {
         "ScoreFunction",
         "all_estimators",
     ),
-    "ppgrad.baselines": ("Constant", "Critic", "LeaveOneOut", "MovingAverage"),
+    "ppgrad.baselines": ("VIMCO", "Constant", "Critic", "LeaveOneOut", "MovingAverage"),
     "ppgrad.engine.config": ("config_gradient",),
-    "ppgrad.objectives": ("ELBO", "ExpectedReturn", "Objective"),
+    "ppgrad.objectives": ("ELBO", "IWELBO", "ExpectedReturn", "Objective"),
     "ppgrad.analysis": ("Comparison",),
     "ppgrad.measurement": ("Measurement", "compare", "exact_gradient", "gradient", "measure", "rollouts"),
 }

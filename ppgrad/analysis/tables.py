@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Places = NDArray[np.intp]
 
-DOUBT = 1e-3
+DOUBT = 1e-4
 """A p-value below it counts as a bias that was found."""
 
 

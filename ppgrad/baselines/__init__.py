@@ -5,9 +5,10 @@ from ppgrad.baselines.critic import Critic
 from ppgrad.baselines.leave_one_out import LeaveOneOut
 from ppgrad.baselines.moving_average import MovingAverage
 from ppgrad.baselines.pyro_keys import PyroBaseline
+from ppgrad.baselines.vimco import VIMCO
 from ppgrad.core import Baseline
 
-__all__ = ["Constant", "Critic", "LeaveOneOut", "MovingAverage", "PyroBaseline", "all_baselines"]
+__all__ = ["VIMCO", "Constant", "Critic", "LeaveOneOut", "MovingAverage", "PyroBaseline", "all_baselines"]
 
 
 def all_baselines() -> tuple[type[Baseline], ...]:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from ppgrad.core import Problem
     from ppgrad.objectives import Objective
 
-BIAS_LEVEL = 1e-3
-"""The adjusted p-value below which the table says that a bias was found."""
-
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -170,7 +167,9 @@ def _totals_table(comparison: Comparison) -> Any:
 
 def _bias(row: Any) -> str:
     declared = ", biased by its own account" if row["biased"] else ""
-    if row["p_value"] < BIAS_LEVEL:
+    from ppgrad.analysis.tables import DOUBT
+
+    if row["p_value"] < DOUBT:
         return f"[red]found, p = {row['p_value']:.1g}[/red]{declared}"
     return (
         f"none found, p = {row['p_value']:.2g}{declared}" if row["p_value"] == row["p_value"] else f"unknown{declared}"

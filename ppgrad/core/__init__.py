@@ -1,6 +1,6 @@
 """The words that every room shares: draws, signals, estimators, baselines, problems, errors."""
 
-from ppgrad.core.draw import Draw, Plate, Plates, Signal, sum_plates
+from ppgrad.core.draw import Draw, Plate, Plates, Signal, sum_lane, sum_plates
 from ppgrad.core.errors import (
     CannotBeExact,
     InvalidAssignment,
@@ -34,5 +34,6 @@ __all__ = [
     "Signal",
     "SiteInfo",
     "Unsupported",
+    "sum_lane",
     "sum_plates",
 ]

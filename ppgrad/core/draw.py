@@ -61,6 +61,10 @@ class Signal:
             plates)``; for an estimator that goes element by element followed by the event's shape,
             with the cost of replacing just that element.
         base: the same of the value drawn; the scope of costs is that of the alternatives.
+        relaxed: for an estimator that relaxes, the whole downstream cost of each alternative's
+            branch, with its graph and every cost counted once: ``(n, *lanes)``.
+        others: where lanes share a cost, the mean cost of the lanes that do not share this one's.
+        without: where lanes share a cost, what it is expected to be without this lane.
     """
 
     def __init__(
@@ -69,25 +73,42 @@ class Signal:
         plates: Plates,
         alternatives: Tensor | None = None,
         base: Tensor | None = None,
+        relaxed: Tensor | None = None,
+        others: Tensor | None = None,
+        without: Tensor | None = None,
     ):
         self._parts = parts
         self._plates = plates
         self._alternatives = alternatives
         self._base = base
+        self._relaxed = relaxed
+        self.others = others
+        self.without = without
 
     @property
     def alternatives(self) -> Tensor:
-        """The downstream cost in each alternative's branch; with a graph if the estimator relaxes."""
-        if self._alternatives is None:
-            raise TypeError("the estimator hands out no alternatives")
-        return self._alternatives
+        """The downstream cost in each alternative's branch, never differentiated."""
+        return _given(self._alternatives)
+
+    @property
+    def has_alternatives(self) -> bool:
+        """Whether the program was run again for this draw."""
+        return self._alternatives is not None
+
+    @property
+    def has_relaxed(self) -> bool:
+        """Whether those runs carry their gradient."""
+        return self._relaxed is not None
+
+    @property
+    def relaxed(self) -> Tensor:
+        """The whole downstream cost of each alternative's branch, with its graph."""
+        return _given(self._relaxed)
 
     @property
     def base(self) -> Tensor:
         """The downstream cost of the value drawn, over the same costs as `alternatives`."""
-        if self._base is None:
-            raise TypeError("the estimator hands out no alternatives")
-        return self._base
+        return _given(self._base)
 
     @classmethod
     def joined(cls, signals: Sequence[Signal]) -> Signal:
@@ -97,24 +118,25 @@ class Signal:
             like = next(signal._parts[plates] for signal in signals if plates in signal._parts)
             zero = torch.zeros_like(like)
             parts[plates] = torch.cat([signal._parts.get(plates, zero) for signal in signals])
-        alternatives = [signal._alternatives for signal in signals if signal._alternatives is not None]
-        bases = [signal._base for signal in signals if signal._base is not None]
+
+        def together(tensors: list[Tensor | None], dim: int) -> Tensor | None:
+            given = [tensor for tensor in tensors if tensor is not None]
+            return torch.cat(given, dim) if given else None
+
         return cls(
             parts,
             signals[0]._plates,
-            torch.cat(alternatives, 1) if alternatives else None,
-            torch.cat(bases) if bases else None,
+            together([signal._alternatives for signal in signals], 1),
+            together([signal._base for signal in signals], 0),
+            together([signal._relaxed for signal in signals], 1),
+            together([signal.others for signal in signals], 0),
+            together([signal.without for signal in signals], 0),
         )
 
     @cached_property
     def value(self) -> Tensor:
         """All of the downstream cost, reduced to the draw's plates."""
-        return self.with_graph.detach()
-
-    @property
-    def with_graph(self) -> Tensor:
-        """`value`, with the graph of the costs: for the engine, not for surrogates."""
-        return self._reduce(self._parts)
+        return self._reduce(self._parts).detach()
 
     def within(self, plate: str) -> Tensor:
         """The part that lies inside ``plate``: the slices of the others do not depend on this draw."""
@@ -127,6 +149,17 @@ class Signal:
             reduced = sum_plates(cost, plates - self._plates)
             total = reduced if total is None else total + reduced
         return torch.zeros(1, 1) if total is None else total
+
+
+def _given(tensor: Tensor | None) -> Tensor:
+    if tensor is None:
+        raise TypeError("the estimator has not asked for this: see has_alternatives and relaxes")
+    return tensor
+
+
+def sum_lane(tensor: Tensor) -> Tensor:
+    """Sum all that belongs to one lane: shape lanes."""
+    return tensor.reshape(*tensor.shape[:2], -1).sum(-1)
 
 
 def sum_plates(cost: Tensor, plates: Plates) -> Tensor:

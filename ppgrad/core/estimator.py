@@ -50,13 +50,23 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class SiteInfo:
-    """What an estimator may know of a site before it serves it."""
+    """What an estimator may know of a site before it serves it.
+
+    Args:
+        name: the site.
+        fn: its distribution.
+        plates: the vectorized plates around it.
+        num_particles: how many independent estimates are averaged.
+        has_context: whether a learned baseline would find something to look at.
+        num_importance: how many importance samples share one bound.
+    """
 
     name: str
     fn: TorchDistribution
     plates: Plates
     num_particles: int
     has_context: bool
+    num_importance: int = 1
 
 
 class Estimator(ABC):
@@ -101,7 +111,7 @@ class Estimator(ABC):
         raise TypeError(f"{type(self).__name__} has no grid")
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
-        """A cost term whose gradient is the site's share of the estimate, lanes + plates."""
+        """A cost term whose sum's gradient is the site's share of the estimate: lanes, or lanes + plates."""
         return None
 
     def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,8 +14,8 @@ from torch import Tensor
 from torch.distributions import Independent
 from torch.utils._pytree import tree_leaves
 
-from ppgrad.core import Draw, Estimator, Plates, Signal
-from ppgrad.engine.credit import SequencePath, downstream_costs
+from ppgrad.core import Draw, Estimator, Plates, PpgradError, Signal, Unsupported, sum_lane
+from ppgrad.engine.credit import SequencePath, Sums, downstream_costs
 from ppgrad.engine.record import Branch, Site
 
 
@@ -85,6 +86,7 @@ def attach_alternatives(
     entries: Sequence[Replayed],
     replay: Callable[[Branch], ReplayedRecord],
     count: Callable[[str, int], None],
+    couples_lanes: bool,
 ) -> None:
     """Keep beside each site that has alternatives the downstream cost of each, and of the value drawn.
 
@@ -93,6 +95,7 @@ def attach_alternatives(
         entries: of the record of that run.
         replay: runs the program again with one site changed.
         count: is told how many runs a site needs, before the first.
+        couples_lanes: every cost counts for every element, whatever the plates.
     """
     drawn_costs = downstream_costs(entries)
     for i, later in enumerate(run.plates_of_all_later):
@@ -100,17 +103,40 @@ def attach_alternatives(
         estimator, drawn = site.estimator, site.drawn
         if estimator is None or drawn is None or not drawn.alternatives:
             continue
-        coupled = site.plates - later if estimator.element_by_element and later is not None else frozenset()
-        elements = list(_elements(site, coupled)) if estimator.element_by_element else [None]
+        coupled: Plates = frozenset()
+        elements: list[Tensor | None] = [None]
+        if estimator.element_by_element:
+            coupled = site.plates if couples_lanes else site.plates - (site.plates if later is None else later)
+            elements = list(_elements(site, coupled))
         count(site.name, drawn.alternatives * len(elements))
-        scope = _Scope(site, coupled, estimator)
-        run.tensors[i]["base"] = scope.reduced(entries[i].plates, drawn_costs[i])
-        run.tensors[i]["alternatives"] = [
-            scope.assembled(
-                [(mask, scope.downstream(replay(Branch(site.name, alternative, mask)).entries)) for mask in elements]
-            )
-            for alternative in range(drawn.alternatives)
-        ]
+        scope = _Scope(site, site.plates if couples_lanes else coupled, estimator)
+        kept = run.tensors[i]
+        kept["base"] = scope.reduced(drawn_costs[i])
+        kept["alternatives"], kept["relaxed"] = [], []
+        for alternative in range(drawn.alternatives):
+            branches = [Branch(site.name, alternative, mask) for mask in elements]
+            with _relaxation_explained(site, estimator):
+                costs = [scope.downstream(replay(branch).entries) for branch in branches]
+            kept["alternatives"].append(_assembled(elements, [scope.reduced(parts) for parts in costs]))
+            if estimator.relaxes:
+                kept["relaxed"].append(_total(costs[0]))
+
+
+@contextmanager
+def _relaxation_explained(site: Site, estimator: Estimator) -> Iterator[None]:
+    try:
+        yield
+    except PpgradError:
+        raise
+    except Exception as error:
+        if not estimator.relaxes:
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise Unsupported(
+            f"{type(estimator).__name__} at site '{site.name}' runs the program with a relaxed value, and it cannot "
+            f"take one ({reason}).\nChoose an estimator that keeps values discrete: "
+            f"sites={{'{site.name}': LocalExpectation()}}."
+        ) from error
 
 
 def event_dim_of(site: Site) -> int:
@@ -150,27 +176,33 @@ class _Scope:
         self._relaxes = estimator.relaxes
         self._batch = len(site.fn.batch_shape)
 
-    def downstream(self, entries: Sequence[Replayed]) -> Tensor:
-        """The cost downstream of the changed site in its branch."""
+    def downstream(self, entries: Sequence[Replayed]) -> Sums:
+        """The costs downstream of the changed site in its branch."""
         if self._relaxes:
             entries = [_with_scores(entry, signal) for entry, signal in _signals(entries)]
         place = next(i for i, entry in enumerate(entries) if entry.name == self._site.name)
-        return self.reduced(entries[place].plates, downstream_costs(entries)[place])
+        return downstream_costs(entries)[place]
 
-    def reduced(self, plates: Plates, parts: dict[Plates, Tensor]) -> Tensor:
+    def reduced(self, parts: Sums) -> Tensor:
         """``parts`` summed to the plates whose elements are apart: lanes + batch (+ ones for the event)."""
-        signal = Signal(parts, self._plates)
-        total = signal.with_graph if self._relaxes else signal.value
+        total = Signal(parts, self._plates).value
         shape = total.shape[total.dim() - self._batch :] if self._batch else ()
         missing = self._batch - len(shape)
         event = [1] * event_dim_of(self._site) if self._by_element else []
         return total.reshape(*total.shape[:2], *[1] * missing, *shape, *event)
 
-    def assembled(self, costs: list[tuple[Tensor | None, Tensor]]) -> Tensor:
-        """One tensor of the elements' costs, each at its element's place."""
-        if costs[0][0] is None:
-            return costs[0][1]
-        return torch.stack([mask * cost for mask, cost in costs if mask is not None]).sum(0)
+
+def _assembled(elements: list[Tensor | None], costs: list[Tensor]) -> Tensor:
+    """One tensor of the elements' costs, each at its element's place."""
+    if elements[0] is None:
+        return costs[0]
+    places = zip(elements, costs, strict=True)
+    return torch.stack([mask * cost for mask, cost in places if mask is not None]).sum(0)
+
+
+def _total(parts: Sums) -> Tensor:
+    """All of ``parts``, every cost counted once, with the graph: a number for each lane."""
+    return torch.stack([sum_lane(cost) for cost in parts.values()]).sum(0)
 
 
 def _signals(entries: Sequence[Replayed]) -> list[tuple[Replayed, Signal]]:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ppgrad.core import Draw, Estimator, InvalidInput, InvalidProgram, Plates, Signal, sum_plates
+from ppgrad.core import Draw, Estimator, InvalidInput, InvalidProgram, Plates, PpgradError, Signal, sum_plates
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import Run, attach_alternatives, event_dim_of
 from ppgrad.engine.credit import SequencePath, downstream_costs
 from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
-from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, Site, run, sites_of
+from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, Site, Sizes, run, sites_of
 
 Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
 """An objective's own part of a run: the cost of each site, or None."""
@@ -34,11 +34,13 @@ class Entry:
     plates: Plates
     sequence: SequencePath
     is_random: bool
+    is_summed_over: bool
     estimator: Estimator | None
     cost: Tensor | None
     draw: Draw | None
     alternatives: Tensor | None
     base: Tensor | None
+    relaxed: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Record:
     def served(self) -> list[Served]:
         """Each draw that has a surrogate, with the cost downstream of it."""
         return [
-            (entry.draw, Signal(parts, entry.plates, entry.alternatives, entry.base), entry.estimator)
+            (entry.draw, Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed), entry.estimator)
             for entry, parts in zip(self.entries, downstream_costs(self.entries), strict=True)
             if entry.draw is not None and entry.estimator is not None
         ]
@@ -75,19 +77,26 @@ class Executor:
         program: the model, the guide and their arguments.
         assignment: the estimators.
         costs: the objective's cost of each site.
-        num_particles: how many lanes are averaged.
-        max_branches: the most executions for one particle.
+        sizes: how many particles are averaged, of how many importance samples each.
+        max_branches: the most executions for one lane.
         vectorize: whether lanes may run under vmap.
+        couples_lanes: the objective is no sum over costs: every draw acts on all of it.
     """
 
     program: Program
     assignment: Assignment
     costs: Costs
-    num_particles: int
+    sizes: Sizes
     max_branches: int
     vectorize: bool
+    couples_lanes: bool = False
     grid: dict[str, GridSite] = field(default_factory=dict)
     alternatives: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def particles(self) -> int:
+        """How many lanes there are for each grid point."""
+        return self.sizes.num_particles * self.sizes.num_importance
 
     @property
     def grid_points(self) -> int:
@@ -95,13 +104,13 @@ class Executor:
 
     @property
     def branches(self) -> int:
-        """Program executions for one particle: they multiply over a grid, and add up over alternatives."""
+        """Program executions for one lane: they multiply over a grid, and add up over alternatives."""
         return self.grid_points * (1 + sum(self.alternatives.values()))
 
     @property
     def evaluations(self) -> int:
         """Program executions for one gradient."""
-        return self.num_particles * self.branches
+        return self.particles * self.branches
 
     def execute(self, token: Tensor | float = 0.0, replacements: Mapping[int, Tensor] | None = None) -> list[Record]:
         """Run all lanes.
@@ -124,18 +133,18 @@ class Executor:
 
         if isinstance(token, Tensor):
             return [self._record(self._with_alternatives(all_lanes))]
-        if self.vectorize and (self.num_particles, self.grid_points) != (1, 1):
+        if self.vectorize and (self.particles, self.grid_points) != (1, 1):
             state = pyro.util.get_rng_state()
             try:
                 with vectorizable():
                     return [self._record(self._with_alternatives(all_lanes))]
-            except GridGrew:
+            except (GridGrew, PpgradError):
                 raise
             except Exception as error:
                 self.fall_back(error)
                 pyro.util.set_rng_state(state)
         runs = []
-        for _ in range(self.num_particles):
+        for _ in range(self.particles):
             for point in range(self.grid_points):
                 index = {name: column[point] for name, column in indices.items()}
 
@@ -165,7 +174,7 @@ class Executor:
                 return self._record(lanes(branch))
 
         try:
-            attach_alternatives(run, self._record(run).entries, replay, self._count_alternatives)
+            attach_alternatives(run, self._record(run).entries, replay, self._count_alternatives, self.couples_lanes)
         finally:
             pyro.util.set_rng_state(end)
         return run
@@ -177,7 +186,7 @@ class Executor:
         indices: dict[str, Tensor],
         branch: Branch | None,
     ) -> Run:
-        particles, points = self.num_particles, self.grid_points
+        particles, points = self.particles, self.grid_points
         sites: list[Site] = []
 
         def lane(token: Any, index: dict[str, Tensor]) -> Any:
@@ -206,7 +215,7 @@ class Executor:
         index: dict[str, Tensor],
         branch: Branch | None,
     ) -> Run:
-        sampler = Sampler(self.assignment, self.num_particles, index, branch=branch)
+        sampler = Sampler(self.assignment, self.sizes, index, branch=branch)
         if not isinstance(token, Tensor) and not replacements:
             return self._recorded(sampler)
         with LaneTensors(token, replacements) as mode:
@@ -232,7 +241,7 @@ class Executor:
     def _stacked(self, runs: list[Run]) -> list[Record]:
         """One record for lanes that ran alike, else a record for each lane."""
         if len({run.structure for run in runs}) == 1:
-            shape = (self.num_particles, self.grid_points)
+            shape = (self.particles, self.grid_points)
             tensors = tree_map(lambda *lanes: _stack(lanes, shape), *(run.tensors for run in runs))
             return [self._record(Run(runs[0].sites, tensors))]
         depth = max(run.depth for run in runs)
@@ -253,7 +262,7 @@ class Executor:
             cost = padded(kept["cost"], depth) if "cost" in kept else None
             if cost is not None and self.grid:
                 cost = _weighted(cost, log_weight)
-            draw = alternatives = base = None
+            draw = alternatives = base = relaxed = None
             if "log_prob" in kept:
                 draw = Draw(
                     site.name,
@@ -267,17 +276,21 @@ class Executor:
             if "alternatives" in kept:
                 alternatives = torch.stack([padded(cost, depth, batch) for cost in kept["alternatives"]])
                 base = padded(kept["base"], depth, batch)
+                if kept["relaxed"]:
+                    relaxed = torch.stack(kept["relaxed"])
             entries.append(
                 Entry(
                     site.name,
                     site.plates,
                     site.sequence,
                     site.is_random,
+                    site.name in self.grid,
                     site.estimator,
                     cost,
                     draw,
                     alternatives,
                     base,
+                    relaxed,
                 )
             )
         return Record(tuple(entries))

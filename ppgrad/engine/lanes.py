@@ -35,10 +35,14 @@ def note_of_loop(program: object, error: Exception) -> None:
     library = tuple(str(Path(module.__file__).parent) for module in (torch, pyro, np) if module.__file__)
     library += (str(Path(__file__).parents[1]),)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(library)]
-    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
+    where = (
+        f"{Path(frames[-1].filename).name}:{frames[-1].lineno} `{(frames[-1].line or '')[:80]}`"
+        if frames
+        else "its code"
+    )
     if (id(program), where) not in _noted:
         _noted.add((id(program), where))
-        logger.warning("The program runs in a loop, not under vmap, because of%s (%s)", where or " this", reason)
+        logger.warning("The program runs in a loop, not under vmap, because of %s (%s)", where, reason)
 
 
 def vectorized(function: Callable[..., Any], *inputs: Any, lanes: int) -> Any:

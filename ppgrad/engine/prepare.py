@@ -119,7 +119,7 @@ def traces(executor: Executor) -> tuple[poutine.Trace | None, poutine.Trace]:
 
 def _run(executor: Executor, watch: Watch | None = None) -> tuple[Sampler, poutine.Trace | None, poutine.Trace]:
     while True:
-        sampler = Sampler(executor.assignment, executor.num_particles, executor.first_branch(), watch)
+        sampler = Sampler(executor.assignment, executor.sizes, executor.first_branch(), watch)
         try:
             return sampler, *run(executor.program, sampler)
         except GridGrew as grew:

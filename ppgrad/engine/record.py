@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyro.poutine as poutine
 import torch
@@ -31,6 +31,13 @@ class Program:
     guide: Callable[..., Any] | None
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+
+
+class Sizes(NamedTuple):
+    """How many independent particles a gradient has, and how many importance samples each."""
+
+    num_particles: int
+    num_importance: int = 1
 
 
 Watch = Callable[[str, TorchDistribution], None]
@@ -75,7 +82,7 @@ class Sampler(Messenger):
 
     Args:
         assignment: chooses the estimators.
-        num_particles: what the estimators may be told.
+        sizes: what the estimators may be told of particles and importance samples.
         grid: for each site that is summed over, the index of this branch's point, shaped like the
             site's plates (one where the elements of a plate share it).
         branch: what to do otherwise than the program as drawn.
@@ -85,7 +92,7 @@ class Sampler(Messenger):
     def __init__(
         self,
         assignment: Assignment,
-        num_particles: int,
+        sizes: Sizes,
         grid: Mapping[str, Tensor],
         watch: Watch | None = None,
         branch: Branch | None = None,
@@ -94,7 +101,7 @@ class Sampler(Messenger):
         self._branch = branch
         self._watch = watch
         self._assignment = assignment
-        self._num_particles = num_particles
+        self._sizes = sizes
         self._grid = grid
         self.drawn: dict[str, Drawn] = {}
 
@@ -106,7 +113,7 @@ class Sampler(Messenger):
             return
         if is_deterministic(fn):
             return
-        estimator = self._assignment.meet(message, site_info(message, self._num_particles))
+        estimator = self._assignment.meet(message, site_info(message, *self._sizes))
         if estimator is None:
             self.drawn[name] = Drawn(None, {})
             return
@@ -160,6 +167,14 @@ class Site:
     def estimator(self) -> Estimator | None:
         return None if self.drawn is None else self.drawn.estimator
 
+    @property
+    def carries_gradient(self) -> bool:
+        """Whether the value leads back to the parameters that it was drawn with."""
+        if self.drawn is None or self.drawn.estimator is None:
+            return True
+        estimator = self.drawn.estimator
+        return estimator.facts.reparameterized or (estimator.relaxes and self.drawn.is_changed)
+
     @cached_property
     def _raw_log_prob(self) -> Tensor:
         return self.fn.log_prob(self.value)
@@ -192,11 +207,11 @@ def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
     return plates, tuple((f.name, f.counter) for f in stack if not f.vectorized)
 
 
-def site_info(message: Mapping[str, Any], num_particles: int) -> SiteInfo:
+def site_info(message: Mapping[str, Any], num_particles: int, num_importance: int = 1) -> SiteInfo:
     """What an estimator may know of the site of a message before it serves it."""
     keys = message["infer"].get("baseline") or {}
     has_context = message["infer"].get("context") is not None or keys.get("nn_baseline_input") is not None
-    return SiteInfo(message["name"], message["fn"], plates_of(message)[0], num_particles, has_context)
+    return SiteInfo(message["name"], message["fn"], plates_of(message)[0], num_particles, has_context, num_importance)
 
 
 def run(program: Program, sampler: Sampler) -> tuple[poutine.Trace | None, poutine.Trace]:

@@ -41,5 +41,5 @@ class ARM(Estimator):
         return Sample(value, {"logits": phi, "centred": u - 0.5}, antithetic.unsqueeze(0))
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        difference = for_event(signal.value - signal.alternatives[0].detach(), draw.event_dim)
+        difference = for_event(signal.value - signal.alternatives[0], draw.event_dim)
         return over_event(draw.extras["logits"] * draw.extras["centred"] * difference, draw.event_dim)

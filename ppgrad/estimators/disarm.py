@@ -43,7 +43,7 @@ class DisARM(Estimator):
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         phi, antithetic = draw.extras["logits"], draw.extras["antithetic"]
-        difference = for_event(signal.value - signal.alternatives[0].detach(), draw.event_dim)
+        difference = for_event(signal.value - signal.alternatives[0], draw.event_dim)
         differ = (draw.value != antithetic).to(phi.dtype)
         sign = 1 - 2 * antithetic
         weight = 0.5 * sign * differ * torch.sigmoid(phi.detach().abs())

@@ -50,6 +50,6 @@ class LocalExpectation(Estimator):
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         terms = draw.extras["drawn"].exp() * signal.base
-        for i, cost in enumerate(signal.alternatives.detach()):
+        for i, cost in enumerate(signal.alternatives):
             terms = terms + draw.extras[f"other_{i}"].exp() * cost
         return over_event(terms, draw.event_dim)

@@ -96,7 +96,7 @@ class MeasureValued(Estimator):
         return Sample(value, extras, alternatives)
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        costs = signal.alternatives.detach()
+        costs = signal.alternatives
         terms = [
             draw.extras[f"parameter_{i}"] * draw.extras[f"coefficient_{i}"] * (costs[2 * i] - costs[2 * i + 1])
             for i in range(len(costs) // 2)

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, InvalidInput, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, InvalidInput, Memory, Sample, Signal, SiteInfo, sum_lane
 from ppgrad.core.discrete import logits, not_bernoulli, uniform
 
 
@@ -62,6 +62,7 @@ class REBAR(Estimator):
         return Sample(value, {}, relaxed)
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        relaxed, conditional = signal.alternatives
-        score = draw.log_prob * (signal.value - self.eta * conditional.detach())
-        return score + self.eta * (relaxed - conditional)
+        score = draw.log_prob * (signal.value - self.eta * signal.alternatives[1])
+        relaxed, conditional = signal.relaxed
+        # Every element has a score of its own; the relaxed costs count once for each lane.
+        return sum_lane(score) + self.eta * (relaxed - conditional)

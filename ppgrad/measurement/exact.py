@@ -53,6 +53,8 @@ def exact_gradient(
 
     Source: Abramowitz & Stegun (1964), eq. 25.4.46.
     """
+    if objective.couples_lanes:
+        raise CannotBeExact(f"{type(objective).__name__} is no sum over costs, which is what can be integrated here.")
     reason = ""
     for coarse, fine in _NODES:
         try:

@@ -11,7 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from ppgrad.core import NonFinite
+from ppgrad.core import NonFinite, PpgradError
 from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.engine.prepare import Prepared, explain_nonfinite, program_elements
 from ppgrad.measurement.gradient import ascent
@@ -78,6 +78,8 @@ def _chunk(objective: Objective, prepared: Prepared, size: int) -> tuple[dict[st
         try:
             with vectorizable():
                 return _vectorized(objective, prepared, size)
+        except PpgradError:
+            raise
         except Exception as error:
             executor.fall_back(error)
             pyro.util.set_rng_state(state)

@@ -15,7 +15,7 @@ from ppgrad.core import InvalidInput, Plates
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.execute import Executor
 from ppgrad.engine.lanes import LaneTensors, vectorizable, vectorized
-from ppgrad.engine.record import Program, Sampler, Site, run, sites_of
+from ppgrad.engine.record import Program, Sampler, Site, Sizes, run, sites_of
 from ppgrad.measurement.gradient import pure
 
 _Run = dict[str, Tensor]
@@ -74,11 +74,11 @@ def rollouts(
 
 def _runs(program: Program, num: int) -> tuple[list[_Run], dict[str, Plates]]:
     """Every run's numbers, by ``group:site``, and the sites' plates."""
-    executor = Executor(program, Assignment("rollouts", None, None), _no_costs, num, 1, vectorize=True)
+    executor = Executor(program, Assignment("rollouts", None, None), _no_costs, Sizes(num), 1, vectorize=True)
     plates: dict[str, Plates] = {}
 
     def one() -> _Run:
-        sampler = Sampler(executor.assignment, num, {})
+        sampler = Sampler(executor.assignment, executor.sizes, {})
         numbers: _Run = {}
         for site in sites_of(*run(program, sampler), sampler):
             if site.kind not in _KINDS:

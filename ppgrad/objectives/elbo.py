@@ -38,7 +38,4 @@ def _cost(site: Site) -> Tensor | None:
         return -site.log_prob
     if site.kind == "reward":
         return -site.log_prob
-    estimator = site.estimator
-    if estimator is None or estimator.facts.reparameterized:
-        return site.log_prob
-    return site.log_prob.detach()
+    return site.log_prob if site.carries_gradient else site.log_prob.detach()

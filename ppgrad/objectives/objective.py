@@ -19,10 +19,10 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from ppgrad.core import Draw, Estimator, InvalidInput, Memory, Signal
 from ppgrad.engine.assign import Assignment, Choice
-from ppgrad.engine.execute import Executor, Served
+from ppgrad.engine.execute import Executor, Record, Served
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
-from ppgrad.engine.record import Program, Site
+from ppgrad.engine.record import Program, Site, Sizes
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,14 @@ class Objective(PyroELBO):
         self._reads_baselines = True
         self._assignment()
 
+    couples_lanes: ClassVar[bool] = False
+    """Whether the objective is no sum over costs, so that every draw acts on all of it."""
+
+    @property
+    def sizes(self) -> Sizes:
+        """How many particles are averaged, of how many importance samples each."""
+        return Sizes(self.num_particles)
+
     @abstractmethod
     def costs(self, sites: Sequence[Site]) -> Sequence[Tensor | None]:
         """The cost of each site of a run: what the objective adds up, with the sign turned."""
@@ -120,9 +128,10 @@ class Objective(PyroELBO):
                 program,
                 self._assignment(),
                 self.costs,
-                self.num_particles,
+                self.sizes,
                 self.max_branches,
                 self.vectorize_particles,
+                self.couples_lanes,
             )
             self._prepared = key, prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw)
         prepared = self._prepared[1]
@@ -140,16 +149,23 @@ class Objective(PyroELBO):
             records = executor.execute(token, replacements)
         if not isinstance(token, Tensor):
             check_record_finite(executor, records)
-        cost = _total([cost for record in records for cost in record.costs])
-        loss = cost / self.num_particles
+        loss, direct, served = self.combine(records)
         if not torch.is_grad_enabled():
             return Estimate(loss, loss, ())
-        served = merged([draw for record in records for draw in record.served()])
         terms = [
             estimator.surrogate(draw, signal, self.memory.get(draw.name, {})) for draw, signal, estimator in served
         ]
-        surrogate = cost + _total([term for term in terms if term is not None])
-        return Estimate(loss, surrogate / self.num_particles, served)
+        scores = total([term for term in terms if term is not None])
+        return Estimate(loss, direct + scores / self.num_particles, served)
+
+    def combine(self, records: Sequence[Record]) -> tuple[Tensor, Tensor, tuple[Served, ...]]:
+        """The loss, a scalar; the same with the graph of its costs; the draws with their signals.
+
+        An objective that is a sum of costs gives each draw the costs downstream of it.
+        """
+        cost = total([cost for record in records for cost in record.costs]) / self.num_particles
+        served = [draw for record in records for draw in record.served()] if torch.is_grad_enabled() else []
+        return cost, cost, merged(served)
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """Minus the objective, estimated; a float."""
@@ -241,12 +257,12 @@ def _kind(argument: Any) -> Any:
     return argument if isinstance(argument, int | float | str | None) else id(argument)
 
 
-def _total(terms: Sequence[Tensor]) -> Tensor:
+def total(terms: Sequence[Tensor]) -> Tensor:
     """The sum of all elements of all terms, adding up terms of one shape before summing."""
     by_shape: dict[torch.Size, Tensor] = {}
     for term in terms:
         by_shape[term.shape] = by_shape[term.shape] + term if term.shape in by_shape else term
-    total = torch.zeros(())
+    result = torch.zeros(())
     for term in by_shape.values():
-        total = total + term.sum()
-    return total
+        result = result + term.sum()
+    return result

@@ -21,7 +21,7 @@ import torch
 import ppgrad
 from ppgrad.analysis import describe
 from ppgrad.baselines import all_baselines
-from ppgrad.core import Estimator, NoGradientPath, Problem
+from ppgrad.core import Estimator, NoGradientPath, Problem, Unsupported
 from ppgrad.engine.record import site_info
 from ppgrad.estimators import ScoreFunction, all_estimators
 from ppgrad.measurement import gradient, ready
@@ -51,7 +51,7 @@ class Case:
     def objective(self) -> Objective:
         """The problem's objective, with the estimator wherever it can serve and the default elsewhere."""
         options = {"num_particles": PARTICLES, **self.problem.options}
-        return self.problem.objective(sites=_wherever(self.estimator, []), **options)
+        return self.problem.objective(sites=_wherever(self.estimator, [], self.problem), **options)
 
 
 def estimator_examples() -> list[Estimator]:
@@ -79,16 +79,25 @@ def serves(estimator: Estimator, problem: Problem) -> bool:
     if estimator.facts.reparameterized and not problem.smooth:
         return False
     served: list[str] = []
-    objective = problem.objective(sites=_wherever(estimator, served), num_particles=PARTICLES, **problem.options)
+    objective = problem.objective(
+        sites=_wherever(estimator, served, problem), num_particles=PARTICLES, **problem.options
+    )
     with pure(0), warnings.catch_warnings():
         warnings.simplefilter("ignore", NoGradientPath)
-        ready(objective, problem.model, problem.guide, problem.args, None)
+        try:
+            ready(objective, problem.model, problem.guide, problem.args, None)
+        except Unsupported:
+            return False
     return bool(served)
 
 
-def _wherever(estimator: Estimator, served: list[str]) -> Callable[[Mapping[str, Any]], Estimator | None]:
+def _wherever(
+    estimator: Estimator, served: list[str], problem: Problem
+) -> Callable[[Mapping[str, Any]], Estimator | None]:
+    sizes = (PARTICLES, problem.options.get("num_importance", 1))
+
     def choose(message: Mapping[str, Any]) -> Estimator | None:
-        if estimator.refuses(site_info(message, PARTICLES)) is not None:
+        if estimator.refuses(site_info(message, *sizes)) is not None:
             return None
         served.append(message["name"])
         return estimator

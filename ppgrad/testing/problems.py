@@ -7,6 +7,7 @@ written out by hand as a function of the parameters.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 
 import pyro
@@ -17,7 +18,7 @@ from torch import Tensor
 
 import ppgrad
 from ppgrad.core import Problem
-from ppgrad.objectives import ELBO, ExpectedReturn
+from ppgrad.objectives import ELBO, IWELBO, ExpectedReturn
 
 Parameters = Mapping[str, Tensor]
 
@@ -46,6 +47,7 @@ def all_problems() -> dict[str, Problem]:
         normal_plate, gamma, multivariate_normal, log_normal, independent_normal, masked, mixture, bernoulli_chain,
         coupled_plate, mixed, normal_chain, scaled, sequential_plate, episodes, local_global_local,
         conjugate_elbo, discrete_elbo, subsampled_elbo, random_transition, discounted, poisson,
+        importance_discrete, importance_mixed,
     )  # fmt: skip
     return {builder.__name__: builder() for builder in builders}
 
@@ -444,3 +446,71 @@ def poisson() -> Problem:
         return -p["rate"] - (p["rate"] - 2) ** 2
 
     return Problem(model, ExpectedReturn, "an infinite support", exact=closed_form(initial, value))
+
+
+def importance_discrete() -> Problem:
+    """An importance-weighted bound of two samples, two Bernoulli latents in a plate."""
+    initial, data = {"logits": [0.4, -0.6], "w": 1.5}, (1.2, 0.1)
+
+    def model() -> None:
+        p = parameters({"w": initial["w"]})
+        with pyro.plate("n", 2):
+            z = pyro.sample("z", dist.Bernoulli(torch.tensor(1 / 3)))
+            pyro.sample("x", dist.Normal(z * p["w"], 1.0), obs=torch.tensor(data) * 1.0)
+
+    def guide() -> None:
+        p = parameters({"logits": initial["logits"]})
+        with pyro.plate("n", 2):
+            pyro.sample("z", dist.Bernoulli(logits=p["logits"]))
+
+    def value(p: Parameters) -> Tensor:
+        samples = [torch.tensor(z) for z in itertools.product((0.0, 1.0), repeat=2)]
+        log_q = torch.stack([torch.nn.functional.logsigmoid(p["logits"] * (2 * z - 1)).sum() for z in samples])
+        prior = torch.tensor([2 / 3, 1 / 3]).log()
+        likelihood = torch.stack(
+            [(prior[z.long()] - 0.5 * (torch.tensor(data) - z * p["w"]) ** 2).sum() for z in samples]
+        ) - math.log(2 * math.pi)
+        return _bound_of_two(log_q.exp(), likelihood - log_q)
+
+    options = {"num_importance": 2}
+    return Problem(
+        model, IWELBO, "a discrete importance-weighted bound", guide, (), closed_form(initial, value), options
+    )
+
+
+def importance_mixed() -> Problem:
+    """An importance-weighted bound of two samples, z ~ Bernoulli, then y | z ~ N(m_z, s)."""
+    initial, datum = {"logit": 0.3, "m": [0.2, 0.9], "s": 0.7}, 0.8
+
+    def model() -> None:
+        z = pyro.sample("z", dist.Bernoulli(torch.tensor(0.5)))
+        y = pyro.sample("y", dist.Normal(z, 1.0))
+        pyro.sample("x", dist.Normal(y, 1.0), obs=torch.tensor(datum) * 1.0)
+
+    def guide() -> None:
+        p = parameters(initial)
+        z = pyro.sample("z", dist.Bernoulli(logits=p["logit"]))
+        pyro.sample("y", dist.Normal(p["m"][0] * (1 - z) + p["m"][1] * z, p["s"]))
+
+    def value(p: Parameters) -> Tensor:
+        nodes = torch.linspace(-7, 7, 281, dtype=torch.float64)
+        normal = torch.exp(-0.5 * nodes**2)
+        normal = normal / normal.sum()
+        q = torch.sigmoid(p["logit"])
+        weights, log_weights = [], []
+        for z, q_z in ((0.0, 1 - q), (1.0, q)):
+            y = p["m"][int(z)] + p["s"] * nodes
+            log_joint = math.log(0.5) - 0.5 * (y - z) ** 2 - 0.5 * (datum - y) ** 2 - math.log(2 * math.pi)
+            log_q = q_z.log() - 0.5 * nodes**2 - p["s"].log() - 0.5 * math.log(2 * math.pi)
+            weights.append(q_z * normal)
+            log_weights.append(log_joint - log_q)
+        return _bound_of_two(torch.cat(weights), torch.cat(log_weights))
+
+    options = {"num_importance": 2}
+    return Problem(model, IWELBO, "a mixed importance-weighted bound", guide, (), closed_form(initial, value), options)
+
+
+def _bound_of_two(probabilities: Tensor, log_weights: Tensor) -> Tensor:
+    """E log ½ (w₁ + w₂) over independent pairs."""
+    pairs = torch.logaddexp(log_weights[:, None], log_weights[None, :]) - math.log(2)
+    return probabilities @ pairs @ probabilities
