@@ -44,7 +44,15 @@ _PUBLIC = {
     ),
     "ppgrad.baselines": ("VIMCO", "Constant", "Critic", "LeaveOneOut", "MovingAverage"),
     "ppgrad.engine.config": ("config_gradient",),
-    "ppgrad.objectives": ("ELBO", "IWELBO", "ExpectedReturn", "Objective"),
+    "ppgrad.objectives": (
+        "ELBO",
+        "IWELBO",
+        "EntropicRisk",
+        "ExpectedReturn",
+        "MaxEntReturn",
+        "Objective",
+        "RenyiELBO",
+    ),
     "ppgrad.analysis": ("Comparison",),
     "ppgrad.measurement": ("Measurement", "compare", "exact_gradient", "gradient", "measure", "rollouts"),
 }

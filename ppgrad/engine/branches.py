@@ -109,6 +109,8 @@ def attach_alternatives(
             coupled = site.plates if couples_lanes else site.plates - (site.plates if later is None else later)
             elements = list(_elements(site, coupled))
         count(site.name, drawn.alternatives * len(elements))
+        if couples_lanes and estimator.relaxes:
+            _check_no_scores_later(site, estimator, entries[i + 1 :])
         scope = _Scope(site, site.plates if couples_lanes else coupled, estimator)
         kept = run.tensors[i]
         kept["base"] = scope.reduced(drawn_costs[i])
@@ -120,6 +122,17 @@ def attach_alternatives(
             kept["alternatives"].append(_assembled(elements, [scope.reduced(parts) for parts in costs]))
             if estimator.relaxes:
                 kept["relaxed"].append(_total(costs[0]))
+
+
+def _check_no_scores_later(site: Site, estimator: Estimator, later: Sequence[Replayed]) -> None:
+    """Where the objective is no sum, a relaxed cost cannot pass a gradient on through a later score."""
+    for entry in later:
+        if entry.draw is not None:
+            name = type(estimator).__name__
+            raise Unsupported(
+                f"{name} cannot serve site '{site.name}' under this objective, since the later site '{entry.name}' has "
+                f"a score.\nChoose LocalExpectation() for it: sites={{'{site.name}': LocalExpectation()}}."
+            )
 
 
 @contextmanager

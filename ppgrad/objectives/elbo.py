@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ppgrad.core import InvalidProgram
 from ppgrad.engine.record import Program, Site
-from ppgrad.objectives.objective import Objective
+from ppgrad.objectives.objective import Objective, needs_guide
 
 
 class ELBO(Objective):
@@ -26,8 +25,7 @@ class ELBO(Objective):
     """
 
     def check(self, program: Program) -> None:
-        if program.guide is None:
-            raise InvalidProgram("ELBO needs a guide. Pass model and guide, or use ExpectedReturn for one program.")
+        needs_guide(self, program)
 
     def costs(self, sites: Sequence[Site]) -> list[Tensor | None]:
         return [_cost(site) for site in sites]

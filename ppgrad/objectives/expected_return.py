@@ -38,32 +38,40 @@ class ExpectedReturn(Objective):
         self.discount = discount
 
     def costs(self, sites: Sequence[Site]) -> list[Tensor | None]:
-        costs: list[Tensor | None] = []
-        times: dict[Any, int] = {}
-        for site in sites:
-            if site.kind != "reward":
-                if site.kind == "factor":
-                    _warn_of_factor(site.name)
-                costs.append(None)
-                continue
-            time = site.infer.get("time")
-            if time is None:
-                time = times.get(site.sequence, 0)
-                times[site.sequence] = time + 1
-            cost = -site.log_prob
-            costs.append(cost if self.discount == 1.0 else self.discount**time * cost)
-        if not any(site.kind == "reward" for site in sites):
-            there = ", ".join(site.name for site in sites) or "none"
-            raise InvalidProgram(
-                f"ExpectedReturn found no reward site; the program's sites: {there}. "
-                "Write ppgrad.reward(name, value) where a reward is earned."
-            )
-        return costs
+        return return_costs(sites, self.discount)
+
+
+def return_costs(sites: Sequence[Site], discount: float) -> list[Tensor | None]:
+    """Minus the discounted reward of each reward site.
+
+    Raises:
+        InvalidProgram: there is no reward site.
+    """
+    if not any(site.kind == "reward" for site in sites):
+        there = ", ".join(site.name for site in sites) or "none"
+        raise InvalidProgram(
+            f"The program has no reward site; its sites: {there}. "
+            "Write ppgrad.reward(name, value) where a reward is earned."
+        )
+    costs: list[Tensor | None] = []
+    times: dict[Any, int] = {}
+    for site in sites:
+        if site.kind == "factor":
+            _warn_of_factor(site.name)
+        if site.kind != "reward":
+            costs.append(None)
+            continue
+        time = site.infer.get("time")
+        if time is None:
+            time = times.get(site.sequence, 0)
+            times[site.sequence] = time + 1
+        costs.append(-site.log_prob if discount == 1.0 else -(discount**time) * site.log_prob)
+    return costs
 
 
 def _warn_of_factor(name: str) -> None:
     warnings.warn(
-        f"ExpectedReturn leaves out the factor '{name}': it adds up reward sites. "
+        f"The return leaves out the factor '{name}': it adds up reward sites. "
         "Write ppgrad.reward(name, value), or use ELBO.",
         stacklevel=2,
     )

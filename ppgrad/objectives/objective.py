@@ -17,7 +17,7 @@ from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from ppgrad.core import Draw, Estimator, InvalidInput, Memory, Signal
+from ppgrad.core import Draw, Estimator, InvalidInput, InvalidProgram, Memory, Signal
 from ppgrad.engine.assign import Assignment, Choice
 from ppgrad.engine.execute import Executor, Record, Served
 from ppgrad.engine.parameters import announce
@@ -218,6 +218,13 @@ class Objective(PyroELBO):
 
     def _assignment(self) -> Assignment:
         return Assignment(type(self).__name__, self.estimator, self.sites, self._reads_baselines)
+
+
+def needs_guide(objective: Objective, program: Program) -> None:
+    """Raise if the program has no guide."""
+    if program.guide is None:
+        name = type(objective).__name__
+        raise InvalidProgram(f"{name} needs a guide. Pass model and guide, or use ExpectedReturn for one program.")
 
 
 def merged(served: Sequence[Served]) -> tuple[Served, ...]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import ppgrad
 from ppgrad.core import Problem
-from ppgrad.objectives import ELBO, IWELBO, ExpectedReturn
+from ppgrad.objectives import ELBO, IWELBO, EntropicRisk, ExpectedReturn, MaxEntReturn, RenyiELBO
 
 Parameters = Mapping[str, Tensor]
 
@@ -47,7 +47,7 @@ def all_problems() -> dict[str, Problem]:
         normal_plate, gamma, multivariate_normal, log_normal, independent_normal, masked, mixture, bernoulli_chain,
         coupled_plate, mixed, normal_chain, scaled, sequential_plate, episodes, local_global_local,
         conjugate_elbo, discrete_elbo, subsampled_elbo, random_transition, discounted, poisson,
-        importance_discrete, importance_mixed,
+        importance_discrete, importance_mixed, renyi, entropic_risk, max_ent_return,
     )  # fmt: skip
     return {builder.__name__: builder() for builder in builders}
 
@@ -510,7 +510,71 @@ def importance_mixed() -> Problem:
     return Problem(model, IWELBO, "a mixed importance-weighted bound", guide, (), closed_form(initial, value), options)
 
 
-def _bound_of_two(probabilities: Tensor, log_weights: Tensor) -> Tensor:
-    """E log ½ (w₁ + w₂) over independent pairs."""
-    pairs = torch.logaddexp(log_weights[:, None], log_weights[None, :]) - math.log(2)
-    return probabilities @ pairs @ probabilities
+def renyi() -> Problem:
+    """A Rényi bound of order 3 from two samples of three values."""
+    initial, likelihood = {"logits": [0.2, -0.5, 0.4]}, (0.5, 0.2, 0.9)
+
+    def model() -> None:
+        z = pyro.sample("z", dist.Categorical(torch.ones(3) / 3))
+        chances = torch.tensor(likelihood) * 1.0
+        pyro.sample("x", dist.Bernoulli(chances.index_select(0, z.reshape(1)).squeeze(0)), obs=torch.tensor(1.0))
+
+    def guide() -> None:
+        pyro.sample("z", dist.Categorical(logits=parameters(initial)["logits"]))
+
+    def value(p: Parameters) -> Tensor:
+        log_q = p["logits"].log_softmax(-1)
+        return _bound_of_two(log_q.exp(), (torch.tensor(likelihood) / 3).log() - log_q, sharpness=-2.0)
+
+    options = {"num_importance": 2, "alpha": 3.0}
+    return Problem(model, RenyiELBO, "a Rényi bound", guide, (), closed_form(initial, value), options)
+
+
+def entropic_risk() -> Problem:
+    """Two Bernoulli steps, risk-averse, from two runs."""
+    initial = {"first": 0.4, "second": -0.3}
+
+    def model() -> None:
+        p = parameters(initial)
+        a = ppgrad.policy("a", dist.Bernoulli(logits=p["first"]))
+        ppgrad.reward("r_a", 2 * a)
+        b = ppgrad.policy("b", dist.Bernoulli(logits=p["second"] + a))
+        ppgrad.reward("r_b", b - 3 * a * b)
+
+    def value(p: Parameters) -> Tensor:
+        probabilities, returns = [], []
+        for a, b in itertools.product((0, 1), repeat=2):
+            chance = torch.sigmoid(p["first"] * (2 * a - 1)) * torch.sigmoid((p["second"] + a) * (2 * b - 1))
+            probabilities.append(chance)
+            returns.append(2.0 * a + b - 3 * a * b)
+        return _bound_of_two(torch.stack(probabilities), torch.tensor(returns) * 1.0, sharpness=-0.8)
+
+    options = {"num_importance": 2, "beta": -0.8}
+    return Problem(model, EntropicRisk, "a risk-averse return", exact=closed_form(initial, value), options=options)
+
+
+def max_ent_return() -> Problem:
+    """A Bernoulli and a Normal action, with an entropy bonus."""
+    initial = {"logit": 0.7, "mu": 0.4, "sigma": 0.9}
+
+    def model() -> None:
+        p = parameters(initial)
+        b = ppgrad.policy("b", dist.Bernoulli(logits=p["logit"]))
+        x = ppgrad.policy("x", dist.Normal(p["mu"] + b, p["sigma"]))
+        ppgrad.cost("f", x**2)
+
+    def value(p: Parameters) -> Tensor:
+        q = torch.sigmoid(p["logit"])
+        entropy = -q * q.log() - (1 - q) * (1 - q).log() + p["sigma"].log() + 0.5 * math.log(2 * math.pi * math.e)
+        return -q * (p["mu"] + 1) ** 2 - (1 - q) * p["mu"] ** 2 - p["sigma"] ** 2 + 0.3 * entropy
+
+    return Problem(
+        model, MaxEntReturn, "an entropy bonus", exact=closed_form(initial, value), options={"temperature": 0.3}
+    )
+
+
+def _bound_of_two(probabilities: Tensor, gains: Tensor, sharpness: float = 1.0) -> Tensor:
+    """E (1/s) log ½ (exp s g₁ + exp s g₂) over independent pairs."""
+    scaled = sharpness * gains
+    pairs = torch.logaddexp(scaled[:, None], scaled[None, :]) - math.log(2)
+    return probabilities @ pairs @ probabilities / sharpness

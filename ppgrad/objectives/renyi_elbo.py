@@ -1,0 +1,42 @@
+"""The Rényi bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ppgrad.core import Estimator, InvalidInput
+from ppgrad.engine.record import Program, Site
+from ppgrad.objectives.iwelbo import importance_costs
+from ppgrad.objectives.log_mean_exp import LogMeanExp
+from ppgrad.objectives.objective import needs_guide
+
+
+class RenyiELBO(LogMeanExp):
+    """L_α = E[(1/(1 − α)) log (1/K) Σ_k w_k^{1−α}]; α = 0 is the `IWELBO`, α → 1 the ELBO.
+
+    Args:
+        estimator: serves every site that nothing else chooses for.
+        alpha: order of the divergence, not 1.
+        options: see `IWELBO`.
+
+    Source: Li & Turner (2016), Rényi divergence variational inference, eq. 9.
+    """
+
+    def __init__(self, estimator: Estimator | None = None, *, alpha: float = 0.0, **options: Any):
+        if alpha == 1.0:
+            raise InvalidInput("RenyiELBO(alpha=1.0): the limit at 1 is the ELBO. Write ELBO(…).")
+        self.alpha = alpha
+        super().__init__(estimator, **options)
+
+    @property
+    def sharpness(self) -> float:
+        return 1.0 - self.alpha
+
+    def check(self, program: Program) -> None:
+        needs_guide(self, program)
+
+    def costs(self, sites: Sequence[Site]) -> list[Tensor | None]:
+        return importance_costs(sites)
