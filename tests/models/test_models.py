@@ -255,10 +255,8 @@ def test_credit_lowers_the_variance_of_the_score_function(load: Load) -> None:
 
 def test_random_walk_pathwise_has_no_path(load: Load) -> None:
     problem = load("random_walk").problem("gaussian")
-    with pytest.warns(ppgrad.NoGradientPath) as caught:
+    with pytest.warns(ppgrad.NoGradientPath, match=r"'step_0' \(and 2 more\)"):
         found = ppgrad.gradient(ExpectedReturn(Pathwise()), problem.model, args=problem.args, seed=0)
-    for t in range(3):
-        assert any(f"'step_{t}'" in str(warning.message) for warning in caught)
     assert all(float(value) == 0.0 for value in found.values())
 
 
