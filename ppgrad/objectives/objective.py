@@ -24,6 +24,9 @@ from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.record import Program, Site, Sizes
 
+_REMEMBERED = 8
+"""How many programs an objective remembers: the batches of an epoch come in few shapes."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -85,7 +88,7 @@ class Objective(PyroELBO):
         self.strict = strict
         self.max_branches = max_branches
         self.memory: dict[str, Memory] = {}
-        self._prepared: tuple[Any, Prepared] | None = None
+        self._prepared: list[tuple[Any, Prepared]] = []
         self._reads_baselines = True
         self._assignment()
 
@@ -108,7 +111,7 @@ class Objective(PyroELBO):
         """The same objective, its gradient estimated by ``sites`` alone, without memory or baselines."""
         other = copy.copy(self)
         other.estimator, other.sites, other.num_particles = None, sites, num_particles
-        other.memory, other._prepared, other._reads_baselines = {}, None, False
+        other.memory, other._prepared, other._reads_baselines = {}, [], False
         return other
 
     def __repr__(self) -> str:
@@ -118,11 +121,12 @@ class Objective(PyroELBO):
         return f"{type(self).__name__}({', '.join(filter(None, chosen))})"
 
     def prepare(self, model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Prepared:
-        """Get to know a program: one validated run, cached until model, guide or shapes change."""
+        """Get to know a program: one validated run, remembered for the latest models, guides and shapes."""
         program = Program(model, guide, tuple(args), dict(kwargs or {}))
         leaves, structure = tree_flatten((program.args, program.kwargs))
         key = (model, guide, structure, tuple(map(_kind, leaves)))
-        if self._prepared is None or self._prepared[0] != key or self._prepared[1].is_stale:
+        prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale), None)
+        if prepared is None:
             self.check(program)
             executor = Executor(
                 program,
@@ -133,8 +137,9 @@ class Objective(PyroELBO):
                 self.vectorize_particles,
                 self.couples_lanes,
             )
-            self._prepared = key, prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw)
-        prepared = self._prepared[1]
+            prepared = prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw)
+            others = [(seen, known) for seen, known in self._prepared if seen != key]
+            self._prepared = [(key, prepared), *others][:_REMEMBERED]
         prepared.executor.program = program
         return prepared
 
