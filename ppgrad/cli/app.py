@@ -121,7 +121,8 @@ def _objectives(problem: Problem, words: str | None, particles: int) -> dict[str
     if particles < 1:
         raise InvalidInput(f"--particles {particles}: write 1 or more.")
     chosen = [w for w in (words or "").split(",") if w.strip()]
-    objectives = {}
+    objectives: dict[str, Objective] = {}
+    left_out: list[str] = []
     for word in chosen or ["score", "score+loo", *(w for w in estimator_words() if w != "score")]:
         estimator, count = parse(word)
         objective = problem.objective(estimator, num_particles=count or particles, **problem.options)
@@ -129,10 +130,14 @@ def _objectives(problem: Problem, words: str | None, particles: int) -> dict[str
             try:
                 with pure(0), warnings.catch_warnings(action="ignore"):
                     ready(objective, problem.model, problem.guide, problem.args, None)
-            except Unsupported as error:
-                print(f"Left out {word}: {str(error).splitlines()[0]}", file=sys.stderr)
+            except Unsupported:
+                left_out.append(word)
                 continue
+        if word.strip() in objectives:
+            raise InvalidInput(f"--estimators has {word.strip()!r} twice. Write it once.")
         objectives[word.strip()] = objective
+    if left_out:
+        print(f"Left out, since they cannot serve some site: {', '.join(left_out)}.", file=sys.stderr)
     return objectives
 
 

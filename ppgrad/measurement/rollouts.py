@@ -128,7 +128,7 @@ def _ragged(runs: list[Tensor | None]) -> np.ndarray:
     stacked = np.full((len(arrays), *shape), np.nan)
     for i, array in enumerate(arrays):
         if array is not None:
-            stacked[i][tuple(slice(size) for size in array.shape)] = array
+            stacked[(i, *(slice(size) for size in array.shape))] = array  # type: ignore[index]
     return stacked
 
 
