@@ -22,7 +22,7 @@ GRAMMAR = "ESTIMATOR[+BASELINE[=ARGUMENT]][@PARTICLES]"
 
 def estimator_words() -> dict[str, type[Estimator]]:
     """The word of each estimator: ``score`` for ScoreFunction, else the class name with underscores."""
-    words = {re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls for cls in all_estimators()}
+    words = {re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", cls.__name__).lower(): cls for cls in all_estimators()}
     return {"score": words.pop("score_function"), **words}
 
 

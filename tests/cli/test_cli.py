@@ -34,7 +34,7 @@ def test_help_and_list() -> None:
     assert "models/gaussian_policy.py" in shown.stdout
     listed = ppgrad("list")
     assert listed.returncode == 0
-    for word in ("score", "pathwise", "enumerate", "LeaveOneOut", "Williams"):
+    for word in ("score", "pathwise", "disarm", "local_expectation", "LeaveOneOut", "Williams"):
         assert word in listed.stdout
 
 
