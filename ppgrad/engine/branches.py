@@ -199,8 +199,9 @@ class _Scope:
     def reduced(self, parts: Sums) -> Tensor:
         """``parts`` summed to the plates whose elements are apart: lanes + batch (+ ones for the event)."""
         total = Signal(parts, self._plates).value
-        shape = total.shape[total.dim() - self._batch :] if self._batch else ()
-        missing = self._batch - len(shape)
+        depth = min(self._batch, total.dim() - 2)
+        shape = total.shape[total.dim() - depth :]
+        missing = self._batch - depth
         event = [1] * event_dim_of(self._site) if self._by_element else []
         return total.reshape(*total.shape[:2], *[1] * missing, *shape, *event)
 

@@ -24,7 +24,8 @@ _NODES = ((64, 96), (32, 48), (16, 24), (10, 14))
 """Pairs of quadrature rules to compare, from the finest that fits into the branches."""
 
 
-_ELEMENTS = 20_000_000
+_ELEMENTS = 4_000_000
+"""How many numbers all branches of a program may hold at once."""
 
 
 def exact_gradient(

@@ -11,7 +11,17 @@ import torch
 from scipy import stats
 
 import ppgrad
-from ppgrad import Constant, Enumerate, ExpectedReturn, LeaveOneOut, Pathwise, ScoreFunction
+from ppgrad import (
+    ARM,
+    Constant,
+    DisARM,
+    Enumerate,
+    ExpectedReturn,
+    LeaveOneOut,
+    MeasureValued,
+    Pathwise,
+    ScoreFunction,
+)
 from ppgrad.measurement import measure
 from ppgrad.testing import SUITE_FAILURE_RATE
 from ppgrad.testing.problems import parameters
@@ -104,6 +114,24 @@ def test_step(baseline: Constant | None, expected: float) -> None:
     check(ExpectedReturn(ScoreFunction(baseline)), program, {"mu": expected})
 
 
+@pytest.mark.parametrize("coupled", [True, False])
+def test_quadratic_measure_valued(coupled: bool) -> None:
+    d2, s2 = D**2, SIGMA**2
+    if coupled:
+        expected = {"mu": (16 / math.pi - 4) * d2, "sigma": 4 * d2 + 4 * s2}
+    else:
+        expected = {"mu": (8 / math.pi - 2) * d2 + 4 * s2 / math.pi, "sigma": 16 * d2 + 8 * s2}
+    check(ExpectedReturn(MeasureValued(coupled=coupled)), quadratic, expected)
+
+
+def test_step_measure_valued_has_no_variance() -> None:
+    def program() -> None:
+        x = ppgrad.policy("x", dist.Normal(parameters({"mu": 0.3})["mu"], 1.0))
+        ppgrad.reward("r", (x > 0.3).float())
+
+    check(ExpectedReturn(MeasureValued()), program, {"mu": 0.0})
+
+
 def bernoulli(t: float, logit: float):
     def program() -> None:
         b = ppgrad.policy("b", dist.Bernoulli(logits=parameters({"logit": logit})["logit"]))
@@ -125,6 +153,9 @@ def test_single_bernoulli(t: float, logit: float) -> None:
     loo = {"logit": delta**2 * q * (1 - 2 * q) / 2}
     check(ExpectedReturn(ScoreFunction(LeaveOneOut()), num_particles=2), program, loo)
     check(ExpectedReturn(Enumerate()), program, {"logit": 0.0})
+    check(ExpectedReturn(ARM()), program, {"logit": delta**2 * (1 / 12 - 2 / 3 * abs(p - 0.5) ** 3 - q**2)})
+    both = 2 * min(p, 1 - p)
+    check(ExpectedReturn(DisARM()), program, {"logit": delta**2 * max(p, 1 - p) ** 2 * both * (1 - both) / 4})
 
 
 def test_a_score_that_is_missing_its_detach_is_seen() -> None:
