@@ -102,7 +102,7 @@ class LaneTensors(TorchFunctionMode):
             kwargs = {key: self._replace(value) for key, value in kwargs.items()}
         result = func(*args, **kwargs)
         if func in self._uninitialised and isinstance(self._token, Tensor):
-            return result + self._token.to(result.dtype)
+            return result + self._token.to(result)
         return result
 
     def _replace(self, arg: Any) -> Any:

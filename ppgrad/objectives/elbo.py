@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ppgrad.core import InvalidProgram
 from ppgrad.engine.record import Program, Site
 from ppgrad.objectives.objective import Objective, needs_guide
 
@@ -33,6 +34,11 @@ class ELBO(Objective):
 
 def _cost(site: Site) -> Tensor | None:
     if not site.in_guide:
+        if site.is_random and site.infer.get("enumerate"):
+            raise InvalidProgram(
+                f"Site '{site.name}' of the model has infer['enumerate'] and is not in the guide. Summing it out of "
+                "the likelihood is what pyro.infer.TraceEnum_ELBO does; here, draw it in the guide."
+            )
         return -site.log_prob
     if site.kind == "reward":
         return -site.log_prob
