@@ -115,6 +115,7 @@ def _compare(
 def _objectives(problem: Problem, words: str | None, particles: int) -> dict[str, Objective]:
     from ppgrad.cli.specification import estimator_words, parse
     from ppgrad.core import InvalidInput, Unsupported
+    from ppgrad.engine.record import program_of
     from ppgrad.measurement import ready
     from ppgrad.measurement.gradient import pure
 
@@ -128,7 +129,10 @@ def _objectives(problem: Problem, words: str | None, particles: int) -> dict[str
         objective = problem.objective(estimator, num_particles=count or particles, **problem.options)
         if not chosen:
             try:
-                with pure(0), warnings.catch_warnings(action="ignore"):
+                with (
+                    pure(0, program_of(problem.model, problem.guide, problem.args)),
+                    warnings.catch_warnings(action="ignore"),
+                ):
                     ready(objective, problem.model, problem.guide, problem.args, None)
             except Unsupported:
                 left_out.append(word)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
-from typing import Any
 
 import pyro
 import pyro.poutine as poutine
@@ -15,9 +11,11 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import InvalidProgram
+from ppgrad.engine.held import held
+from ppgrad.engine.record import Program
 
 
-def named_parameters(program: Any, announced: dict[str, Tensor]) -> dict[str, Tensor]:
+def named_parameters(program: Program, announced: dict[str, Tensor]) -> dict[str, Tensor]:
     """Every tensor of ``program`` that wants a gradient, by name.
 
     Names come from the param store for what the program registered there; else from the argument
@@ -25,7 +23,7 @@ def named_parameters(program: Any, announced: dict[str, Tensor]) -> dict[str, Te
     """
     named = dict(announced)
     seen = {id(leaf) for leaf in named.values()}
-    for name, leaf in _held(program):
+    for name, leaf in _tensors(program):
         if id(leaf) not in seen and leaf.requires_grad and leaf.is_leaf:
             seen.add(id(leaf))
             named[name if name not in named else f"{name} ({len(named)})"] = leaf
@@ -72,60 +70,23 @@ def param_store_unchanged() -> Iterator[None]:
             del store[name]
 
 
-def _held(program: Any) -> Iterator[tuple[str, Tensor]]:
-    for function in (program.model, program.guide):
-        if function is not None:
-            yield from _in_function(function, program.args, program.kwargs)
-
-
-def _in_function(function: Callable[..., Any], args: Any, kwargs: Any) -> Iterator[tuple[str, Tensor]]:
-    for name, value in _arguments(function, args, kwargs):
-        yield from _in_value(name, value, depth=2)
-    while isinstance(function, functools.partial):
-        for i, value in enumerate(function.args):
-            yield from _in_value(f"arg{i}", value, depth=2)
-        for name, value in function.keywords.items():
-            yield from _in_value(name, value, depth=2)
-        function = function.func
-    if isinstance(function, torch.nn.Module):
-        yield from function.named_parameters()
-        return
-    owner = getattr(function, "__self__", None)
-    if owner is not None:
-        yield from _in_value("self", owner, depth=2)
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    if inspect.isfunction(function):
-        closure = inspect.getclosurevars(function)
-        for name, value in [*closure.nonlocals.items(), *closure.globals.items()]:
-            if inspect.isfunction(value) and value is not function:
-                inner = inspect.getclosurevars(value)
-                for inner_name, inner_value in [*inner.nonlocals.items(), *inner.globals.items()]:
-                    yield from _in_value(inner_name, inner_value, depth=1)
-            else:
-                yield from _in_value(name, value, depth=1)
-
-
-def _arguments(function: Callable[..., Any], args: Any, kwargs: Any) -> list[tuple[str, Any]]:
-    call = function.forward if isinstance(function, torch.nn.Module) else function
+@contextmanager
+def buffers_unchanged(program: Program) -> Iterator[None]:
+    """Put the buffers of the program's modules (a batch norm's statistics) back on leaving."""
+    modules = [value for _, value in held(program) if isinstance(value, torch.nn.Module)]
+    kept = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
     try:
-        bound = inspect.signature(call).bind_partial(*args, **kwargs).arguments
-    except (TypeError, ValueError):
-        return [*((f"arg{i}", value) for i, value in enumerate(args)), *kwargs.items()]
-    return list(bound.items())
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)
 
 
-def _in_value(name: str, value: Any, depth: int) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, torch.nn.Module):
-        for inner, parameter in value.named_parameters():
-            yield f"{name}.{inner}", parameter
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _in_value(f"{name}.{key}", item, depth)
-    elif isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            yield from _in_value(f"{name}.{i}", item, depth)
-    elif depth and hasattr(value, "__dict__") and not isinstance(value, ModuleType | type):
-        for key, item in vars(value).items():
-            yield from _in_value(f"{name}.{key}", item, depth - 1)
+def _tensors(program: Program) -> Iterator[tuple[str, Tensor]]:
+    for name, value in held(program):
+        if isinstance(value, Tensor):
+            yield name, value
+        else:
+            for inner, parameter in value.named_parameters():
+                yield f"{name}.{inner}" if name else inner, parameter

@@ -33,6 +33,11 @@ class Program:
     kwargs: Mapping[str, Any]
 
 
+def program_of(model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Program:
+    """A `Program` from what a person passes."""
+    return Program(model, guide, tuple(args), dict(kwargs or {}))
+
+
 class Sizes(NamedTuple):
     """How many independent particles a gradient has, and how many importance samples each."""
 

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from ppgrad.analysis import Comparison, EstimatorDraws
 from ppgrad.baselines import LeaveOneOut
 from ppgrad.core import Estimator, InvalidInput
-from ppgrad.engine.record import site_info
+from ppgrad.engine.record import program_of, site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
 from ppgrad.measurement.gradient import pure
 from ppgrad.measurement.measure import Gradients, check_counts, known_reference, ready
@@ -63,7 +63,7 @@ def compare(
         )
     first = next(iter(objectives.values()))
     estimators: dict[str, EstimatorDraws] = {}
-    with pure(seed):
+    with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = {label: ready(o, model, guide, args, kwargs) for label, o in objectives.items()}
         if chunk_size is None:
             chunk_size = min(default_chunk_size(p) for p in prepared.values())

@@ -15,7 +15,7 @@ from torch.distributions import Independent, TransformedDistribution
 from ppgrad.core import CannotBeExact, Estimator, Facts, InvalidInput, SiteInfo
 from ppgrad.core.distributions import distribution_name, without_mask
 from ppgrad.engine.prepare import Prepared, program_elements, traces
-from ppgrad.engine.record import site_info
+from ppgrad.engine.record import program_of, site_info
 from ppgrad.estimators import Enumerate
 from ppgrad.measurement.gradient import ascent, check_gradients_named, pure
 from ppgrad.objectives import Objective
@@ -87,7 +87,7 @@ def _integrate(
         return rule
 
     exact = objective.with_choice(choose)
-    with pure(seed):
+    with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = exact.prepare(model, guide, args, kwargs)
         _check_size(prepared)
         for trace in traces(prepared.executor):

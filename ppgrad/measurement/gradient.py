@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from ppgrad.core.distributions import leaves
-from ppgrad.engine.parameters import check_named, param_store_unchanged
+from ppgrad.engine.parameters import buffers_unchanged, check_named, param_store_unchanged
 from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.randomness import forked
+from ppgrad.engine.record import Program, program_of
 from ppgrad.objectives import Objective
 
 
 @contextmanager
-def pure(seed: int | None) -> Iterator[None]:
-    """The param store, and under a seed the global generators, are left as they were found."""
-    with param_store_unchanged(), forked(seed), torch.enable_grad():
+def pure(seed: int | None, program: Program) -> Iterator[None]:
+    """Param store, buffers and, under a seed, the global generators are left as they were found."""
+    with param_store_unchanged(), buffers_unchanged(program), forked(seed), torch.enable_grad():
         yield
 
 
@@ -59,7 +60,7 @@ def gradient(
     >>> list(pathwise)
     ['loc']
     """
-    with pure(seed):
+    with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = objective.prepare(model, guide, args, kwargs)
         surrogate = objective.estimate(prepared.executor).surrogate
         check_gradients_named(objective, prepared, surrogate)

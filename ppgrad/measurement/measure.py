@@ -13,6 +13,7 @@ from torch import Tensor
 from ppgrad.analysis import describe, pareto_khat
 from ppgrad.core import CannotBeExact, InvalidInput
 from ppgrad.engine.prepare import Prepared
+from ppgrad.engine.record import program_of
 from ppgrad.measurement.exact import exact_gradient
 from ppgrad.measurement.gradient import check_gradients_named, pure
 from ppgrad.measurement.replicates import Replicates, replicate
@@ -89,7 +90,7 @@ def measure(
         InvalidInput: ``replicates`` < 2, ``chunk_size`` < 1, or a reference that does not fit.
     """
     check_counts(replicates, chunk_size)
-    with pure(seed):
+    with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = ready(objective, model, guide, args, kwargs)
         exact, kind = known_reference(prepared, objective, model, guide, args, kwargs, reference)
         found = replicate(objective, prepared, replicates, seed, chunk_size)

@@ -15,7 +15,7 @@ from ppgrad.core import InvalidInput, Plates
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.execute import Executor
 from ppgrad.engine.lanes import LaneTensors, vectorizable, vectorized
-from ppgrad.engine.record import Program, Sampler, Site, Sizes, run, sites_of
+from ppgrad.engine.record import Program, Sampler, Site, Sizes, program_of, run, sites_of
 from ppgrad.measurement.gradient import pure
 
 _Run = dict[str, Tensor]
@@ -50,8 +50,9 @@ def rollouts(
     """
     if num < 1:
         raise InvalidInput(f"rollouts(num={num}): write 1 or more.")
-    with pure(seed), torch.no_grad():
-        runs, plates = _runs(Program(program, None, tuple(args), dict(kwargs or {})), num)
+    ready = program_of(program, None, args, kwargs)
+    with pure(seed, ready), torch.no_grad():
+        runs, plates = _runs(ready, num)
     chains = 2 if num % 2 == 0 else 1
     values: dict[str, Any] = {}
     log_probs: dict[str, Any] = {}

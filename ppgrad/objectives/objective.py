@@ -22,7 +22,7 @@ from ppgrad.engine.assign import Assignment, Choice
 from ppgrad.engine.execute import Executor, Record, Served
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
-from ppgrad.engine.record import Program, Site, Sizes
+from ppgrad.engine.record import Program, Site, Sizes, program_of
 
 _REMEMBERED = 8
 """How many programs an objective remembers: the batches of an epoch come in few shapes."""
@@ -122,7 +122,7 @@ class Objective(PyroELBO):
 
     def prepare(self, model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Prepared:
         """Get to know a program: one validated run, remembered for the latest models, guides and shapes."""
-        program = Program(model, guide, tuple(args), dict(kwargs or {}))
+        program = program_of(model, guide, args, kwargs)
         leaves, structure = tree_flatten((program.args, program.kwargs))
         key = (model, guide, structure, tuple(map(_kind, leaves)))
         prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale), None)

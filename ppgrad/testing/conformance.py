@@ -22,7 +22,7 @@ import ppgrad
 from ppgrad.analysis import describe
 from ppgrad.baselines import all_baselines
 from ppgrad.core import Estimator, NoGradientPath, Problem, Unsupported
-from ppgrad.engine.record import site_info
+from ppgrad.engine.record import program_of, site_info
 from ppgrad.estimators import ScoreFunction, all_estimators
 from ppgrad.measurement import gradient, ready
 from ppgrad.measurement.gradient import pure
@@ -82,7 +82,7 @@ def serves(estimator: Estimator, problem: Problem) -> bool:
     objective = problem.objective(
         sites=_wherever(estimator, served, problem), num_particles=PARTICLES, **problem.options
     )
-    with pure(0), warnings.catch_warnings():
+    with pure(0, program_of(problem.model, problem.guide, problem.args)), warnings.catch_warnings():
         warnings.simplefilter("ignore", NoGradientPath)
         try:
             ready(objective, problem.model, problem.guide, problem.args, None)
@@ -110,7 +110,7 @@ def check_mean(case: Case, failure_rate: float, replicates: int = 20_000, seed: 
     problem, objective = case.problem, case.objective
     assert problem.exact is not None, f"{case.name} has no exact gradient"
     exact = problem.exact()
-    with pure(seed):
+    with pure(seed, program_of(problem.model, problem.guide, problem.args)):
         prepared = ready(objective, problem.model, problem.guide, problem.args, None)
         found = replicate(objective, prepared, replicates, seed, None)
     assert set(found.draws) == set(exact), f"{case}: parameters {set(found.draws)}, expected {set(exact)}"

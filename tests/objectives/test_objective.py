@@ -170,6 +170,39 @@ def test_a_closed_over_module_and_tensor_are_found() -> None:
     assert all(value.abs().sum() > 0 for value in measured.mean.values())
 
 
+unrelated = nn.Linear(1, 1)
+
+
+class Agent:
+    def __init__(self) -> None:
+        self.unrelated = nn.Linear(1, 1)
+
+    def run(self) -> None:
+        ppgrad.cost("f", ppgrad.policy("a", dist.Normal(self.unrelated(torch.ones(1)).squeeze(-1), 1.0)) ** 2)
+
+
+def test_a_method_holds_what_its_owner_does_and_no_global_of_that_name() -> None:
+    assert set(ppgrad.gradient(ExpectedReturn(), Agent().run, seed=0)) == {
+        "self.unrelated.weight",
+        "self.unrelated.bias",
+    }
+
+
+@pytest.mark.parametrize("method", ["gradient", "measure"])
+def test_a_batch_norms_statistics_are_left_alone(method: str) -> None:
+    actor = nn.Sequential(nn.Linear(1, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
+
+    def program(actor: nn.Module) -> None:
+        with pyro.plate("n", 4):
+            action = ppgrad.policy("a", dist.Normal(actor(torch.ones(4, 1)).squeeze(-1), 1.0))
+            ppgrad.cost("f", action**2)
+
+    before = {name: buffer.clone() for name, buffer in actor.named_buffers()}
+    options = {"replicates": 5} if method == "measure" else {}
+    getattr(ppgrad, method)(ExpectedReturn(), program, args=(actor,), seed=0, **options)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in actor.named_buffers())
+
+
 def test_constrained_parameters_have_unconstrained_gradients() -> None:
     def program() -> None:
         scale = pyro.param("scale", torch.tensor(2.0), constraint=dist.constraints.positive)
