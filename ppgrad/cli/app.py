@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from ppgrad.analysis import Comparison
     from ppgrad.core import Problem
     from ppgrad.objectives import Objective
+
+MODERATE = 64
+"""How many runs for one sample an estimator may take that nobody has asked for by name."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -113,36 +117,52 @@ def _compare(
 
 
 def _objectives(problem: Problem, words: str | None, particles: int) -> dict[str, Objective]:
-    from ppgrad.cli.specification import estimator_words, parse
-    from ppgrad.core import InvalidInput, Unsupported
+    from ppgrad.cli.specification import parse
+    from ppgrad.core import InvalidInput
+
+    if particles < 1:
+        raise InvalidInput(f"--particles {particles}: write 1 or more.")
+
+    def objective(word: str) -> Objective:
+        estimator, count = parse(word)
+        made: Objective = problem.objective(estimator, num_particles=count or particles, **problem.options)
+        return made
+
+    chosen = [word.strip() for word in (words or "").split(",") if word.strip()]
+    for word in chosen:
+        if chosen.count(word) > 1:
+            raise InvalidInput(f"--estimators has {word!r} twice. Write it once.")
+    return {word: objective(word) for word in chosen} or _all_that_can_serve(problem, objective)
+
+
+def _all_that_can_serve(problem: Problem, objective: Callable[[str], Objective]) -> dict[str, Objective]:
+    """An objective for each estimator that serves the problem at a moderate price; the others are named."""
+    from ppgrad.cli.specification import estimator_words
+    from ppgrad.core import Unsupported
     from ppgrad.engine.record import program_of
     from ppgrad.measurement import ready
     from ppgrad.measurement.gradient import pure
 
-    if particles < 1:
-        raise InvalidInput(f"--particles {particles}: write 1 or more.")
-    chosen = [w for w in (words or "").split(",") if w.strip()]
-    objectives: dict[str, Objective] = {}
-    left_out: list[str] = []
-    for word in chosen or ["score", "score+loo", *(w for w in estimator_words() if w != "score")]:
-        estimator, count = parse(word)
-        objective = problem.objective(estimator, num_particles=count or particles, **problem.options)
-        if not chosen:
-            try:
-                with (
-                    pure(0, program_of(problem.model, problem.guide, problem.args)),
-                    warnings.catch_warnings(action="ignore"),
-                ):
-                    ready(objective, problem.model, problem.guide, problem.args, None)
-            except Unsupported:
-                left_out.append(word)
-                continue
-        if word.strip() in objectives:
-            raise InvalidInput(f"--estimators has {word.strip()!r} twice. Write it once.")
-        objectives[word.strip()] = objective
-    if left_out:
-        print(f"Left out, since they cannot serve some site: {', '.join(left_out)}.", file=sys.stderr)
-    return objectives
+    found: dict[str, Objective] = {}
+    unable, costly = [], []
+    for word in ["score", "score+loo", *(word for word in estimator_words() if word != "score")]:
+        made = objective(word)
+        program = program_of(problem.model, problem.guide, problem.args)
+        try:
+            with pure(0, program), warnings.catch_warnings(action="ignore"):
+                branches = ready(made, problem.model, problem.guide, problem.args, None).executor.branches
+        except Unsupported:
+            unable.append(word)
+            continue
+        if branches > MODERATE:
+            costly.append(f"{word} ({branches} runs for one sample)")
+        else:
+            found[word] = made
+    if unable:
+        print(f"Left out, since they cannot serve some site: {', '.join(unable)}.", file=sys.stderr)
+    if costly:
+        print(f"Left out unless --estimators names it: {', '.join(costly)}.", file=sys.stderr)
+    return found
 
 
 def _print_report(comparison: Comparison, files: list[Path]) -> None:

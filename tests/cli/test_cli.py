@@ -116,3 +116,9 @@ def test_a_file_that_does_not_load(tmp_path: Path) -> None:
         assert shown.returncode == 2
         assert words in shown.stderr
         assert "Traceback" not in shown.stderr
+
+
+def test_what_is_costly_waits_to_be_named(tmp_path: Path) -> None:
+    shown = ppgrad("compare", MODELS / "logistic_regression.py", "--replicates", "4", "--out", tmp_path / "out")
+    assert shown.returncode == 0, shown.stderr
+    assert "unless --estimators names it: measure_valued (125 runs for one sample)" in shown.stderr
