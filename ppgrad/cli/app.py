@@ -80,7 +80,8 @@ def compare(
     except Exception as error:
         if traceback:
             raise
-        _fail(f"{type(error).__name__}: {error} (--traceback shows where)")
+        told, *_ = str(error).split("Trace Shapes:")  # Pyro appends a table of the sites
+        _fail(f"{type(error).__name__}: {told.strip()} (--traceback shows where)")
     _print_report(comparison, files)
 
 
@@ -96,6 +97,9 @@ def _compare(
     import ppgrad
     from ppgrad.cli.loading import load_problem, writable_folder
 
+    _check_numbers(replicates, particles, seed)
+    if words is not None and not words.strip(" ,"):
+        raise ppgrad.InvalidInput("--estimators is empty. Leave it out for all that can serve, or see ppgrad list.")
     problem, name = load_problem(path, settings)
     folder = writable_folder(out or Path("comparison") / name)
     objectives = _objectives(problem, words, particles)
@@ -116,12 +120,20 @@ def _compare(
     return comparison, comparison.save(folder)
 
 
+def _check_numbers(replicates: int, particles: int, seed: int) -> None:
+    from ppgrad.core import InvalidInput
+
+    if replicates < 2:
+        raise InvalidInput(f"--replicates {replicates}: write 2 or more, for a variance.")
+    if particles < 1:
+        raise InvalidInput(f"--particles {particles}: write 1 or more.")
+    if not 0 <= seed < 2**32:
+        raise InvalidInput(f"--seed {seed}: write an integer from 0 to {2**32 - 1}.")
+
+
 def _objectives(problem: Problem, words: str | None, particles: int) -> dict[str, Objective]:
     from ppgrad.cli.specification import parse
     from ppgrad.core import InvalidInput
-
-    if particles < 1:
-        raise InvalidInput(f"--particles {particles}: write 1 or more.")
 
     def objective(word: str) -> Objective:
         estimator, count = parse(word)
@@ -226,5 +238,17 @@ def _fail(message: str) -> NoReturn:
 
 
 def main() -> None:
-    """Entry point of the ``ppgrad`` command."""
-    app()
+    """Entry point of the ``ppgrad`` command: a mistake in its use is one line, too."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        context, told = getattr(error, "ctx", None), getattr(error, "format_message", None)
+        if told is None:
+            raise
+        if not told():  # help was shown, for want of a command
+            sys.exit(2)
+        command = context.command_path if context is not None else "ppgrad"
+        print(f"Error: {' '.join(told().split())} {command} --help explains.", file=sys.stderr)
+        sys.exit(2)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +27,21 @@ def load_problem(path: str, settings: list[str]) -> tuple[Problem, str]:
     found = getattr(_module(source), name, None)
     if found is None:
         raise InvalidInput(f"{file} has no {name}(). Define def {name}() -> ppgrad.Problem in it.")
+    arguments = dict(map(_setting, settings))
     if callable(found):
-        arguments = dict(map(_setting, settings))
-        try:
-            found = found(**arguments)
-        except TypeError as error:
-            raise InvalidInput(f"{name}() of {file} failed: {error}") from error
+        _check_arguments(f"{name}() of {file}", found, arguments)
+        found = found(**arguments)
+    elif arguments:
+        raise InvalidInput(f"--set {settings[0]}: {name} of {file} is no function and takes no arguments.")
     if not isinstance(found, Problem):
-        raise InvalidInput(f"{name}() of {file} returned {type(found).__name__}. Return a ppgrad.Problem.")
+        raise InvalidInput(f"{name} of {file} gives {type(found).__name__}. It is to be, or return, a ppgrad.Problem.")
     return found, source.stem
 
 
 def writable_folder(folder: Path) -> Path:
     """Make ``folder`` and see that a file can be written into it."""
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInput(f"{folder} is a file and not a folder. Choose another with --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -59,9 +63,18 @@ def _module(source: Path) -> Any:
         spec.loader.exec_module(module)
     except PpgradError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInput(f"{source} cannot be loaded: {type(error).__name__}: {error}") from error
     return module
+
+
+def _check_arguments(what: str, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+        signature.bind(**arguments)
+    except TypeError as error:
+        takes = ", ".join(signature.parameters) or "nothing"
+        raise InvalidInput(f"{what} takes {takes}: {error}. Write --set KEY=VALUE for each.") from error
 
 
 def _setting(text: str) -> tuple[str, Any]:

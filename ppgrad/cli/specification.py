@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable
-from typing import Any
 
 from ppgrad.baselines import Constant, LeaveOneOut, MovingAverage
 from ppgrad.core import Baseline, Estimator, InvalidInput
@@ -56,14 +54,9 @@ def _baseline(text: str, words: str) -> Baseline:
     word, has_argument, argument = words.partition("=")
     if word not in _BASELINES:
         raise InvalidInput(f"Estimator {text!r}: baseline {word!r} is unknown. Write one of {', '.join(_BASELINES)}.")
+    if word == "loo":
+        return LeaveOneOut(argument or None)
     try:
-        return _BASELINES[word](*([_literal(argument)] if has_argument else []))
-    except TypeError as error:
-        raise InvalidInput(f"Estimator {text!r}: baseline {word} takes one argument, as in {word}=1.0.") from error
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+        return _BASELINES[word](*([float(argument)] if has_argument else []))
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"Estimator {text!r}: write a number after {word}=, as in score+{word}=0.5.") from error

@@ -17,7 +17,7 @@ from torch import Tensor
 from ppgrad.core import Estimator, Plate, Plates, Sample, SiteInfo
 from ppgrad.core.distributions import is_deterministic, without_mask
 from ppgrad.engine.assign import Assignment
-from ppgrad.engine.credit import SequencePath
+from ppgrad.engine.credit import AGAIN, SequencePath
 from ppgrad.estimators import ScoreFunction
 
 Kind = Literal["draw", "noise", "replayed", "observed", "reward", "factor", "deterministic"]
@@ -209,7 +209,8 @@ def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
     """The vectorized plates of a site, and its path through sequential ones."""
     stack = node["cond_indep_stack"]
     plates = frozenset(Plate(f.name, f.dim, f.size) for f in stack if f.vectorized)
-    return plates, tuple((f.name, f.counter) for f in stack if not f.vectorized)
+    # The counter of a plate object that is walked twice goes on counting.
+    return plates, tuple((f.name, f.counter if f.counter <= f.size else AGAIN) for f in stack if not f.vectorized)
 
 
 def site_info(message: Mapping[str, Any], num_particles: int, num_importance: int = 1) -> SiteInfo:

@@ -48,6 +48,7 @@ def all_problems() -> dict[str, Problem]:
         coupled_plate, mixed, normal_chain, scaled, sequential_plate, episodes, local_global_local,
         conjugate_elbo, discrete_elbo, subsampled_elbo, random_transition, discounted, poisson,
         importance_discrete, importance_mixed, renyi, entropic_risk, max_ent_return,
+        sequential_elbo, nested_loops,
     )  # fmt: skip
     return {builder.__name__: builder() for builder in builders}
 
@@ -571,6 +572,56 @@ def max_ent_return() -> Problem:
     return Problem(
         model, MaxEntReturn, "an entropy bonus", exact=closed_form(initial, value), options={"temperature": 0.3}
     )
+
+
+def sequential_elbo() -> Problem:
+    """A guide and a model that walk the same sequential plate, a global site before it."""
+    initial, data = {"m": 0.3, "logits": [0.4, -0.6]}, (1.2, 0.1)
+
+    def model() -> None:
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        for i in pyro.plate("i", 2):
+            z = pyro.sample(f"z_{i}", dist.Bernoulli(torch.tensor(1 / 3)))
+            pyro.sample(f"x_{i}", dist.Normal(z + w, 1.0), obs=torch.tensor(data[i]) * 1.0)
+
+    def guide() -> None:
+        p = parameters(initial)
+        pyro.sample("w", dist.Normal(p["m"], 0.5))
+        for i in pyro.plate("i", 2):
+            pyro.sample(f"z_{i}", dist.Bernoulli(logits=p["logits"][i]))
+
+    def value(p: Parameters) -> Tensor:
+        total = -0.5 * p["m"] ** 2
+        for z, prior in ((0.0, 2 / 3), (1.0, 1 / 3)):
+            q = torch.sigmoid(p["logits"] * (2 * z - 1))
+            likelihood = -0.5 * (torch.tensor(data) - z - p["m"]) ** 2
+            total = total + (q * (math.log(prior) + likelihood - q.log())).sum()
+        return total
+
+    return Problem(model, ELBO, "a sequential plate in guide and model", guide, exact=closed_form(initial, value))
+
+
+def nested_loops() -> Problem:
+    """Sequential plates, one inside the other, walked twice: actions first, rewards later."""
+    initial = {"outer": [0.3, -0.4], "inner": 0.5}
+
+    def model() -> None:
+        p = parameters(initial)
+        outer, inner = pyro.plate("i", 2), [pyro.plate(f"j_{i}", 2) for i in range(2)]
+        a, b = {}, {}
+        for i in outer:
+            a[i] = ppgrad.policy(f"a_{i}", dist.Bernoulli(logits=p["outer"][i]))
+            for j in inner[i]:
+                b[i, j] = ppgrad.policy(f"b_{i}_{j}", dist.Bernoulli(logits=p["inner"] * (1 + j)))
+        for i in outer:
+            for j in inner[i]:
+                ppgrad.reward(f"r_{i}_{j}", (1 + i) * a[i] * b[i, j])
+
+    def value(p: Parameters) -> Tensor:
+        q, r = torch.sigmoid(p["outer"]), torch.sigmoid(p["inner"]) + torch.sigmoid(2 * p["inner"])
+        return (q[0] + 2 * q[1]) * r
+
+    return Problem(model, ExpectedReturn, "loops walked twice", exact=closed_form(initial, value))
 
 
 def _bound_of_two(probabilities: Tensor, gains: Tensor, sharpness: float = 1.0) -> Tensor:
