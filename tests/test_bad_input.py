@@ -260,6 +260,25 @@ def test_chunk_size_and_reference() -> None:
         ppgrad.measure(objective, model, reference={"mu": torch.zeros(2), "logit": torch.tensor(0.0)})
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: ppgrad.gradient(Pathwise(), model), "An objective is needed"),
+        (lambda: ppgrad.gradient(ExpectedReturn, model), "An objective is needed"),
+        (lambda: ppgrad.exact_gradient(Pathwise(), model), "An objective is needed"),
+        (lambda: ppgrad.compare(ExpectedReturn(), model), "label: objective"),
+        (lambda: ppgrad.gradient(ExpectedReturn(), model, seed=-1), "seed=-1"),
+        (lambda: ScoreFunction(LeaveOneOut), r"LeaveOneOut\(\)"),
+        (lambda: Critic(3), "torch.nn.Module"),
+        (lambda: ExpectedReturn(sites=["x"]), "glob: estimator"),
+        (lambda: ppgrad.gradient(ExpectedReturn(), model, args=(1.0, {"baseline": "average"})), "Write a dict"),
+    ],
+)
+def test_the_wrong_kind_of_thing(call, words: str) -> None:
+    with pytest.raises((InvalidInput, InvalidAssignment), match=words):
+        call()
+
+
 def test_compare_wants_one_objective() -> None:
     with pytest.raises(InvalidInput, match="one kind of objective"):
         ppgrad.compare({}, model)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ppgrad.core import Baseline, Draw, InvalidProgram, Memory, Signal, SiteInfo
+from ppgrad.core import Baseline, Draw, InvalidAssignment, InvalidProgram, Memory, Signal, SiteInfo
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Critic(Baseline):
     )
 
     module: torch.nn.Module
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.module, torch.nn.Module):
+            raise InvalidAssignment(f"Critic({self.module!r}): write a torch.nn.Module from the context to one number.")
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from ppgrad.baselines.critic import fit_to_signal, over_lanes
 from ppgrad.baselines.moving_average import MovingAverage
@@ -87,7 +88,7 @@ class PyroBaseline(Baseline):
         if self.average is not None:
             total = total + self.average.predict(draw, signal, memory)
         if self.module is not None:
-            values = over_lanes(self.module, draw.context.detach())
+            values = over_lanes(self.module, tree_map(lambda x: x.detach(), draw.context))
             total = total - fit_to_signal(values, signal.value, draw.name)
         elif self.reads_value:
             total = total - fit_to_signal(draw.context, signal.value, draw.name)

@@ -24,6 +24,7 @@ MODERATE = 64
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Estimate gradients of expectations over Pyro programs, and measure what each way costs.",
     epilog="Start with: ppgrad compare models/gaussian_policy.py",
@@ -101,8 +102,8 @@ def _compare(
     if words is not None and not words.strip(" ,"):
         raise ppgrad.InvalidInput("--estimators is empty. Leave it out for all that can serve, or see ppgrad list.")
     problem, name = load_problem(path, settings)
-    folder = writable_folder(out or Path("comparison") / name)
     objectives = _objectives(problem, words, particles)
+    folder = writable_folder(out or Path("comparison") / name)
     reference = None if problem.exact is None else problem.exact()
     comparison = ppgrad.compare(
         objectives,

@@ -35,6 +35,8 @@ class Assignment:
     def __init__(self, objective: str, default: Estimator | None, sites: Choice, reads_baselines: bool = True):
         self._objective = objective
         self._default = None if default is None else checked(default, f"{objective}(…)")
+        if sites is not None and not callable(sites) and not isinstance(sites, Mapping):
+            raise InvalidAssignment(f"sites={sites!r}: write {{glob: estimator}}, or a function of the site's message.")
         if sites is not None and not callable(sites):
             sites = {glob: checked(choice, f"sites={{{glob!r}: …}}") for glob, choice in sites.items()}
         self._sites = sites
@@ -75,7 +77,9 @@ class Assignment:
         if reason is None:
             return chosen
         if not explicit and not is_learnable(info.fn):
-            return None
+            # Noise; unless a value upstream is relaxed, whose gradient its density then passes on.
+            relaxed = any(estimator.relaxes for estimator in self.used())
+            return ScoreFunction() if relaxed and ScoreFunction().refuses(info) is None else None
         raise Unsupported(_refusal(chosen, info, reason))
 
     def _from_sites(self, name: str, message: Mapping[str, Any]) -> Estimator | None:
@@ -128,7 +132,8 @@ def checked(choice: Any, where: str) -> Estimator:
         return choice
     if inspect.isclass(choice) and issubclass(choice, Estimator):
         raise InvalidAssignment(
-            f"{where} was given the class {choice.__name__}. Write the instance {choice.__name__}()."
+            f"{where} was given the class {choice.__name__}. Write the instance {choice.__name__}(), or "
+            "another such as ScoreFunction(), Pathwise() or Enumerate()."
         )
     raise InvalidAssignment(
         f"{where} takes an estimator, not {choice!r}. "
@@ -149,6 +154,10 @@ def _with_pyro_baseline(chosen: Estimator, name: str, infer: Mapping[str, Any]) 
     keys = infer.get("baseline")
     if not keys:
         return chosen
+    if not isinstance(keys, Mapping):
+        raise InvalidAssignment(
+            f"Site '{name}': infer['baseline'] is {keys!r}. Write a dict, as in {{'use_decaying_avg_baseline': True}}."
+        )
     baseline = PyroBaseline.from_infer(name, keys)
     if not isinstance(chosen, ScoreFunction):
         raise InvalidAssignment(

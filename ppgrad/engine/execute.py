@@ -80,6 +80,7 @@ class Executor:
         sizes: how many particles are averaged, of how many importance samples each.
         max_branches: the most executions for one lane.
         vectorize: whether lanes may run under vmap.
+        max_looped: the most grid points to go through in a loop; None for any number.
         couples_lanes: the objective is no sum over costs: every draw acts on all of it.
     """
 
@@ -92,6 +93,7 @@ class Executor:
     couples_lanes: bool = False
     grid: dict[str, GridSite] = field(default_factory=dict)
     alternatives: dict[str, int] = field(default_factory=dict)
+    max_looped: int | None = None
 
     @property
     def particles(self) -> int:
@@ -143,6 +145,8 @@ class Executor:
             except Exception as error:
                 self.fall_back(error)
                 pyro.util.set_rng_state(state)
+        if self.max_looped is not None and self.grid_points > self.max_looped:
+            raise InvalidInput(f"Its {self.grid_points} branches would run in a loop.")
         runs = []
         for _ in range(self.particles):
             for point in range(self.grid_points):

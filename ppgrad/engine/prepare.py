@@ -21,7 +21,7 @@ from ppgrad.engine.inspect_run import (
 )
 from ppgrad.engine.parameters import announced, named_parameters
 from ppgrad.engine.randomness import aside
-from ppgrad.engine.record import GridGrew, Sampler, Site, Watch, all_random_messages, run, sites_of
+from ppgrad.engine.record import GridGrew, Program, Sampler, Site, Watch, all_random_messages, run, sites_of
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Prepared:
     parameters: dict[str, Tensor]
     announces: frozenset[str]
 
-    @property
-    def is_stale(self) -> bool:
-        """Whether Pyro's param store has lost or replaced a parameter since."""
+    def is_stale(self, program: Program) -> bool:
+        """Whether a parameter came, went, was replaced, frozen or unfrozen since."""
         stored = dict(pyro.get_param_store().named_parameters())
-        held = {name: self.parameters[name] for name in self.announces if name in self.parameters}
-        return any(stored.get(name) is not leaf for name, leaf in held.items())
+        announced = {name: stored[name] for name in self.announces if name in stored}
+        now = named_parameters(program, announced)
+        return {*map(id, now.values())} != {*map(id, self.parameters.values())}
 
 
 def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_may_draw: bool) -> Prepared:

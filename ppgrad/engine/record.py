@@ -198,11 +198,16 @@ class Site:
     @property
     def context(self) -> Any:
         """What a baseline may look at."""
-        keys = self.infer.get("baseline") or {}
+        keys = _baseline_keys(self.infer)
         for key in ("nn_baseline_input", "baseline_value"):
             if keys.get(key) is not None:
                 return keys[key]
         return self.infer.get("context")
+
+
+def _baseline_keys(infer: Mapping[str, Any]) -> Mapping[str, Any]:
+    keys = infer.get("baseline")
+    return keys if isinstance(keys, Mapping) else {}
 
 
 def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
@@ -215,7 +220,7 @@ def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
 
 def site_info(message: Mapping[str, Any], num_particles: int, num_importance: int = 1) -> SiteInfo:
     """What an estimator may know of the site of a message before it serves it."""
-    keys = message["infer"].get("baseline") or {}
+    keys = _baseline_keys(message["infer"])
     has_context = message["infer"].get("context") is not None or keys.get("nn_baseline_input") is not None
     return SiteInfo(message["name"], message["fn"], plates_of(message)[0], num_particles, has_context, num_importance)
 

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Baseline, Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Baseline, Draw, Estimator, Facts, InvalidAssignment, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.distributions import distribution_name, moving_bound
 
 
@@ -37,9 +37,9 @@ class ScoreFunction(Estimator):
 
     def __post_init__(self) -> None:
         if self.baseline is not None and not isinstance(self.baseline, Baseline):
-            raise TypeError(
-                f"ScoreFunction(baseline=…) takes a baseline such as LeaveOneOut() or Constant(1.0), "
-                f"not {self.baseline!r}"
+            raise InvalidAssignment(
+                f"ScoreFunction(baseline={self.baseline!r}): write a baseline's instance, such as LeaveOneOut() or "
+                "Constant(1.0)."
             )
 
     @classmethod

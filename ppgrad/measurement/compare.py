@@ -55,6 +55,8 @@ def compare(
         InvalidInput: no objectives, or objectives of different kinds.
     """
     check_counts(replicates, chunk_size)
+    if not isinstance(objectives, Mapping):
+        raise InvalidInput(f"compare() takes {{label: objective}}, not {objectives!r}.")
     kinds = {type(objective).__name__ for objective in objectives.values()}
     if len(kinds) != 1:
         raise InvalidInput(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,12 +18,15 @@ from ppgrad.core.distributions import distribution_name, without_mask
 from ppgrad.engine.prepare import Prepared, program_elements, traces
 from ppgrad.engine.record import program_of, site_info
 from ppgrad.estimators import Enumerate
-from ppgrad.measurement.gradient import ascent, check_gradients_named, pure
+from ppgrad.measurement.gradient import ascent, check_gradients_named, check_objective, pure
 from ppgrad.objectives import Objective
 
 _NODES = ((64, 96), (32, 48), (16, 24), (10, 14))
 """Pairs of quadrature rules to compare, from the finest that fits into the branches."""
 
+
+_LOOPED = 1000
+"""How many branches of a program that vmap cannot carry are worth a loop."""
 
 _ELEMENTS = 4_000_000
 """How many numbers all branches of a program may hold at once."""
@@ -54,6 +58,7 @@ def exact_gradient(
 
     Source: Abramowitz & Stegun (1964), eq. 25.4.46.
     """
+    check_objective(objective)
     if objective.couples_lanes:
         raise CannotBeExact(f"{type(objective).__name__} is no sum over costs, which is what can be integrated here.")
     reason = ""
@@ -90,6 +95,7 @@ def _integrate(
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = exact.prepare(model, guide, args, kwargs)
         _check_size(prepared)
+        prepared.executor.max_looped = _LOOPED
         for trace in traces(prepared.executor):
             _check_no_subsampling(trace)
         surrogate = exact.estimate(prepared.executor).surrogate
@@ -148,7 +154,7 @@ class GaussHermite(Estimator):
         return None
 
     def grid(self, fn: dist.TorchDistribution) -> Tensor:
-        points, _ = np.polynomial.hermite_e.hermegauss(self.nodes)
+        points, _ = _rule(self.nodes)
         axis = torch.as_tensor(points, dtype=torch.get_default_dtype())
         product = torch.cartesian_prod(*[axis] * fn.event_shape.numel())
         return product.reshape(-1, *fn.event_shape)
@@ -158,13 +164,18 @@ class GaussHermite(Estimator):
             return _place(without_mask(fn), points)
 
     def grid_log_weight(self, fn: dist.TorchDistribution, value: Tensor, index: Tensor) -> Tensor:
-        _, weights = np.polynomial.hermite_e.hermegauss(self.nodes)
+        _, weights = _rule(self.nodes)
         axis = torch.as_tensor(np.log(weights / weights.sum()), dtype=torch.get_default_dtype())
         product = torch.cartesian_prod(*[axis] * fn.event_shape.numel())
         log_weights = product.reshape(len(axis) ** fn.event_shape.numel(), -1).sum(-1)
         density = without_mask(fn).log_prob(value)
         chosen = log_weights.index_select(0, index.reshape(-1)).reshape(index.shape)
         return chosen + density - density.detach()
+
+
+@lru_cache
+def _rule(nodes: int) -> tuple[Any, Any]:
+    return np.polynomial.hermite_e.hermegauss(nodes)
 
 
 def _base(fn: Any) -> Any:

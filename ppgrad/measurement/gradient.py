@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppgrad.core import InvalidInput
 from ppgrad.core.distributions import leaves
 from ppgrad.engine.parameters import buffers_unchanged, check_named, param_store_unchanged
 from ppgrad.engine.prepare import Prepared
@@ -20,6 +21,8 @@ from ppgrad.objectives import Objective
 @contextmanager
 def pure(seed: int | None, program: Program) -> Iterator[None]:
     """Param store, buffers and, under a seed, the global generators are left as they were found."""
+    if seed is not None and not 0 <= seed < 2**32:
+        raise InvalidInput(f"seed={seed}: write an integer from 0 to 2**32 − 1.")
     with param_store_unchanged(), buffers_unchanged(program), forked(seed), torch.enable_grad():
         yield
 
@@ -60,11 +63,18 @@ def gradient(
     >>> list(pathwise)
     ['loc']
     """
+    check_objective(objective)
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = objective.prepare(model, guide, args, kwargs)
         surrogate = objective.estimate(prepared.executor).surrogate
         check_gradients_named(objective, prepared, surrogate)
         return ascent(surrogate, prepared.parameters)
+
+
+def check_objective(objective: Any) -> None:
+    """Raise if ``objective`` is no objective's instance."""
+    if not isinstance(objective, Objective):
+        raise InvalidInput(f"An objective is needed, such as ExpectedReturn(Pathwise()), not {objective!r}.")
 
 
 def check_gradients_named(objective: Objective, prepared: Prepared, surrogate: Tensor) -> None:

@@ -15,7 +15,7 @@ from ppgrad.core import CannotBeExact, InvalidInput
 from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.record import program_of
 from ppgrad.measurement.exact import exact_gradient
-from ppgrad.measurement.gradient import check_gradients_named, pure
+from ppgrad.measurement.gradient import check_gradients_named, check_objective, pure
 from ppgrad.measurement.replicates import Replicates, replicate
 from ppgrad.objectives import Objective
 
@@ -107,8 +107,7 @@ def check_counts(replicates: int, chunk_size: int | None) -> None:
 
 def ready(objective: Objective, model: Any, guide: Any, args: Any, kwargs: Any) -> Prepared:
     """Prepare a program and make sure that every gradient has a name."""
-    if not isinstance(objective, Objective):
-        raise InvalidInput(f"An objective is needed, such as ExpectedReturn(Pathwise()), not {objective!r}.")
+    check_objective(objective)
     prepared = objective.prepare(model, guide, args, kwargs)
     check_gradients_named(objective, prepared, objective.estimate(prepared.executor).surrogate)
     return prepared

@@ -125,7 +125,7 @@ class Objective(PyroELBO):
         program = program_of(model, guide, args, kwargs)
         leaves, structure = tree_flatten((program.args, program.kwargs))
         key = (model, guide, structure, tuple(map(_kind, leaves)))
-        prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale), None)
+        prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale(program)), None)
         if prepared is None:
             self.check(program)
             executor = Executor(

@@ -75,7 +75,7 @@ def test_settings_and_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["models/quadratic.py", "--replicates", "1"], ["replicates=1", "2 or more"]),
+        (["models/quadratic.py", "--replicates", "1"], ["--replicates 1", "2 or more"]),
         (["models/quadratic.py", "--particles", "0"], ["--particles 0", "1 or more"]),
         (["models/nowhere.py"], ["models/nowhere.py is no file"]),
         (["models"], ["models is no file"]),
@@ -109,7 +109,7 @@ def test_a_file_that_does_not_load(tmp_path: Path) -> None:
         ("def problem(:\n", "SyntaxError"),
         ("import nowhere_at_all\n", "No module named 'nowhere_at_all'"),
         ("x = 1\n", "has no problem()"),
-        ("def problem():\n    return 1\n", "returned int"),
+        ("def problem():\n    return 1\n", "gives int"),
     ):
         broken.write_text(source)
         shown = ppgrad("compare", broken)

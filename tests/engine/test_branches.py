@@ -113,6 +113,18 @@ def test_rebar_and_a_later_score_under_a_bound_are_refused() -> None:
         ppgrad.gradient(problem.objective(REBAR(), **problem.options), problem.model)
 
 
+def test_noise_downstream_of_a_relaxed_value_keeps_its_score() -> None:
+    def program() -> None:
+        b = ppgrad.policy("b", dist.Bernoulli(logits=parameters({"logit": 0.3})["logit"]))
+        x = ppgrad.policy("x", dist.Bernoulli(logits=3 * b - 1))
+        ppgrad.reward("r", (x - 0.2) ** 2 + b)
+
+    objective = ExpectedReturn(ppgrad.Pathwise(), sites={"b": REBAR()})
+    result = ppgrad.measure(objective, program, replicates=20_000)
+    assert result.reference_kind == "exact"
+    assert result.p_value["logit"] > 1e-8
+
+
 def test_vimco_needs_importance_samples() -> None:
     with pytest.raises(ppgrad.Unsupported, match="num_importance=2"):
         ppgrad.gradient(ExpectedReturn(ScoreFunction(VIMCO())), chain, args=(2,))

@@ -203,6 +203,28 @@ def test_a_batch_norms_statistics_are_left_alone(method: str) -> None:
     assert all(torch.equal(buffer, before[name]) for name, buffer in actor.named_buffers())
 
 
+def test_a_replaced_or_thawed_parameter_is_trained_again() -> None:
+    holder = {"policy": Policy()}
+
+    def program() -> None:
+        ppgrad.cost("f", (ppgrad.policy("a", holder["policy"](torch.ones(1))) - 3) ** 2)
+
+    svi = SVI(program, None, pyro.optim.Adam({"lr": 0.1}), loss=ExpectedReturn())
+
+    def moves() -> bool:
+        before = holder["policy"].linear.bias.clone()
+        svi.step()
+        return not torch.equal(before, holder["policy"].linear.bias)
+
+    assert moves()
+    holder["policy"] = Policy()
+    assert moves()
+    holder["policy"].linear.bias.requires_grad_(False)
+    assert not moves()
+    holder["policy"].linear.bias.requires_grad_(True)
+    assert moves()
+
+
 def test_constrained_parameters_have_unconstrained_gradients() -> None:
     def program() -> None:
         scale = pyro.param("scale", torch.tensor(2.0), constraint=dist.constraints.positive)
