@@ -108,6 +108,10 @@ class Assignment:
                     f"The glob {glob!r} of sites= matches no random site. The random sites: {there}."
                 )
 
+    def served(self) -> list[tuple[str, Estimator]]:
+        """The sites met so far that an estimator serves."""
+        return [(name, member) for name, member in self._met.items() if member is not None]
+
     def used(self) -> list[Estimator]:
         """The estimators that serve the sites met so far, each once."""
         found = {repr(estimator): estimator for estimator in self._met.values() if estimator is not None}
@@ -120,11 +124,6 @@ class Assignment:
             for name, member in self._met.items()
             if member is not None and (member.leaves_support or name == changed)
         ]
-
-    @property
-    def wants_alternatives(self) -> bool:
-        """Whether some site met so far has an estimator with alternatives."""
-        return any(estimator is not None and estimator.has_alternatives for estimator in self._met.values())
 
     def modules(self) -> list[torch.nn.Module]:
         """The modules that the estimators train by losses of their own."""

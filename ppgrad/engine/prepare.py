@@ -24,7 +24,18 @@ from ppgrad.engine.inspect_run import (
 )
 from ppgrad.engine.parameters import announced, named_parameters
 from ppgrad.engine.randomness import aside
-from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, Site, Watch, all_random_messages, run, sites_of
+from ppgrad.engine.record import (
+    Branch,
+    GridGrew,
+    Program,
+    Sampler,
+    SharedNoise,
+    Site,
+    Watch,
+    all_random_messages,
+    run,
+    sites_of,
+)
 
 
 @dataclass(frozen=True)
@@ -150,8 +161,15 @@ def _run(
     executor: Executor, watch: Watch | None = None, branch: Branch | None = None
 ) -> tuple[Sampler, poutine.Trace | None, poutine.Trace]:
     while True:
-        sampler = Sampler(executor.assignment, executor.sizes, executor.first_branch(), watch, branch)
+        sampler = Sampler(
+            executor.assignment,
+            executor.sizes,
+            executor.first_branch(),
+            watch,
+            branch,
+            uniforms=executor.first_noise(),
+        )
         try:
             return sampler, *run(executor.program, sampler)
-        except GridGrew as grew:
-            executor.grow(grew)
+        except (GridGrew, SharedNoise) as more:
+            executor.grow(more)
