@@ -76,6 +76,7 @@ _PUBLIC = {
         "RenyiELBO",
     ),
     "ppgrad.analysis": ("Comparison",),
+    "ppgrad.envs": ("rollout",),
     "ppgrad.measurement": ("Measurement", "compare", "exact_gradient", "gradient", "measure", "rollouts"),
 }
 _ROOM = {name: room for room, names in _PUBLIC.items() for name in names}
@@ -84,6 +85,8 @@ __all__ = sorted([*_ROOM, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
+    if f"ppgrad.{name}" in _PUBLIC:
+        return importlib.import_module(f"ppgrad.{name}")
     if name not in _ROOM:
         raise AttributeError(f"module 'ppgrad' has no attribute {name!r}")
     value = getattr(importlib.import_module(_ROOM[name]), name)
