@@ -116,7 +116,10 @@ class _Played:
 
     def __init__(self, vector: Any, space: ActionSpace):
         self._vector, self._space = vector, space
-        seed = int(torch.randint(2**31 - 1, ()))
+        try:
+            seed = int(torch.randint(2**31 - 1, ()))
+        except RuntimeError as error:
+            raise RuntimeError("Gymnasium plays in NumPy, which knows nothing of vmap's lanes") from error
         self.observation = _tensors(vector.reset(seed=seed)[0])
         self._ended = np.zeros(vector.num_envs, dtype=bool)
 
