@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyro
 import pyro.distributions as dist
@@ -46,7 +46,10 @@ class Environment(ABC):
     The shape of the protocol is Gymnasium's ``FuncEnv``.
     """
 
-    action_space: ClassVar[ActionSpace]
+    @property
+    @abstractmethod
+    def action_space(self) -> ActionSpace:
+        """What actions it takes."""
 
     @property
     def name(self) -> str:

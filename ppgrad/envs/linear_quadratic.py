@@ -54,7 +54,7 @@ class LinearQuadratic(Environment):
             raise InvalidInput(f"LinearQuadratic(noise={self.noise}): write zero or more.")
 
     @property
-    def action_space(self) -> Box:  # type: ignore[override]
+    def action_space(self) -> Box:
         return Box((len(self.control[0]),))
 
     def initial(self, episodes: int) -> Tensor:

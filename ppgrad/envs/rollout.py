@@ -103,8 +103,9 @@ def rollout(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidInput(f"rollout({name}={value!r}): {name} is an integer from 1 up.")
     if not callable(policy):
-        raise InvalidInput(f"rollout(policy={policy!r}): write a function or a module from observations to a Pyro "
-                           "distribution.")
+        raise InvalidInput(
+            f"rollout(policy={policy!r}): write a function or a module from observations to a Pyro distribution."
+        )
     space = env.action_space
 
     def program() -> Episodes:
@@ -113,7 +114,7 @@ def rollout(
             alive = torch.ones(episodes, dtype=torch.bool)
             terminated = torch.zeros(episodes, dtype=torch.bool)
             returns, lengths = torch.zeros(episodes), torch.zeros(episodes)
-            observation = _checked(play.observation, f"The observation at step 0, which site 'a_0' reads,")
+            observation = _checked(play.observation, "The observation at step 0, which site 'a_0' reads,")
             for t in pyro.markov(range(horizon)):
                 fn = policy(observation)
                 _check_fit(env, space, fn, episodes, t)

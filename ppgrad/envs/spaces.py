@@ -93,7 +93,7 @@ def _is_discrete(fn: dist.TorchDistribution) -> bool:
 
 
 def _choices(fn: dist.TorchDistribution) -> torch.Tensor | None:
-    """How many values a draw has, where they are 0, 1, …"""
+    """How many values a draw has, if they are 0, 1, 2 and so on."""
     support = _support(fn)
     if support is constraints.boolean:
         return torch.tensor(2)
