@@ -25,7 +25,8 @@ class Step(NamedTuple):
 class Play(Protocol):
     """A batch of episodes that is being played.
 
-    ``stops_early``: a run is over when all episodes are; else it goes on to the horizon, and every run has the same sites.
+    ``stops_early``: a run is over when all episodes are; else it goes on to the horizon, so that every
+    run has the same sites.
     """
 
     stops_early: bool
