@@ -124,4 +124,4 @@ def where_alive(alive: Tensor, new: Any, old: Any) -> Any:
     def choose(new: Tensor, old: Tensor) -> Tensor:
         return torch.where(alive.reshape(*alive.shape, *[1] * (new.dim() - alive.dim())), new, old)
 
-    return tree_map(choose, new, old)
+    return choose(new, old) if isinstance(new, Tensor) else tree_map(choose, new, old)

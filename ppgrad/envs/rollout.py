@@ -161,7 +161,7 @@ def _check_fit(env: Playable, space: ActionSpace, fn: Any, episodes: int, step: 
 
 def _checked(numbers: Any, what: str) -> Any:
     """``numbers``, a tensor or a tree of them, unless one is NaN or infinite."""
-    for tensor in tree_leaves(numbers):
+    for tensor in [numbers] if isinstance(numbers, Tensor) else tree_leaves(numbers):
         if tensor.is_floating_point() and _told(~torch.isfinite(tensor).all()):
             bad = tensor.detach()[~torch.isfinite(tensor.detach())]
             raise NonFinite(f"{what} is {float(bad[0]):g}. Keep the environment's numbers finite.")
