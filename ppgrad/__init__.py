@@ -53,8 +53,9 @@ _PUBLIC = {
         "Objective",
         "RenyiELBO",
     ),
-    "ppgrad.analysis": ("Comparison",),
+    "ppgrad.analysis": ("Comparison", "History"),
     "ppgrad.measurement": ("Measurement", "compare", "exact_gradient", "gradient", "measure", "rollouts"),
+    "ppgrad.train": ("fit",),
 }
 _ROOM = {name: room for room, names in _PUBLIC.items() for name in names}
 

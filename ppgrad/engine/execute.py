@@ -41,6 +41,7 @@ class Entry:
     alternatives: Tensor | None
     base: Tensor | None
     relaxed: Tensor | None
+    reward: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,13 @@ class Executor:
             token: a zero that depends on the lane of an enclosing vmap, or a number outside of one.
             replacements: the lane's tensor for the ``id`` of each parameter.
         """
+        state = pyro.util.get_rng_state()
         while True:
             try:
                 return self._execute(token, replacements or {})
             except GridGrew as grew:
                 self.grow(grew)
+                pyro.util.set_rng_state(state)  # what is drawn does not depend on what was learned before
 
     def _execute(self, token: Tensor | float, replacements: Mapping[int, Tensor]) -> list[Record]:
         indices = grid_indices(self.grid)
@@ -231,6 +234,8 @@ class Executor:
         tensors = []
         for site, cost in zip(sites, self.costs(sites), strict=True):
             kept: dict[str, Any] = {} if cost is None else {"cost": cost}
+            if site.kind == "reward":
+                kept["reward"] = site.reward.detach()
             estimator, drawn = site.estimator, site.drawn
             if estimator is not None and drawn is not None:
                 if drawn.grid_index is not None:
@@ -266,6 +271,9 @@ class Executor:
             cost = padded(kept["cost"], depth) if "cost" in kept else None
             if cost is not None and self.grid:
                 cost = _weighted(cost, log_weight)
+            reward = padded(kept["reward"], depth) if "reward" in kept else None
+            if reward is not None and self.grid:
+                reward = _weighted(reward, log_weight).detach()
             draw = alternatives = base = relaxed = None
             if "log_prob" in kept:
                 draw = Draw(
@@ -295,6 +303,7 @@ class Executor:
                     alternatives,
                     base,
                     relaxed,
+                    reward=reward,
                 )
             )
         return Record(tuple(entries))

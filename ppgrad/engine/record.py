@@ -189,6 +189,11 @@ class Site:
         """The log-probability with Pyro's scale and mask: a term of a bound, or a reward."""
         return scale_and_mask(self._raw_log_prob, self._scale, self._mask)
 
+    @property
+    def reward(self) -> Tensor:
+        """What a reward site earns: neither scaled nor discounted, nothing where it is masked."""
+        return scale_and_mask(self._raw_log_prob, 1.0, self._mask)
+
     @cached_property
     def density(self) -> Tensor:
         """The log density of how the value was drawn: neither scaled nor masked."""
