@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppgrad.analysis.arviz import container
+from ppgrad.analysis.saving import DOTS_PER_INCH, save_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,6 +108,20 @@ class History:
             "evaluations": [run.evaluations for run in runs.values()],
         }
         return container({"training": Dataset(variables, coords=coords)}, attributes)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write ``history.nc`` (`to_arviz`) and ``training.png`` (`plot_training`), or neither.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+
+        def write(hidden: Path) -> list[str]:
+            self.to_arviz().to_netcdf(str(hidden / "history.nc"))
+            self.plot_training().savefig(hidden / "training.png", dpi=DOTS_PER_INCH)
+            return ["history.nc", "training.png"]
+
+        return save_files("training history", Path(folder), write)
 
     def plot_training(self) -> Figure:
         """Loss or return, the gradient's norm and its signal-to-noise ratio, against the steps."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ppgrad.analysis.history import History
-from ppgrad.core import InvalidInput, InvalidProgram
+from ppgrad.core import InvalidInput
 from ppgrad.core.folders import writable_folder
 from ppgrad.engine.randomness import forked
 from ppgrad.measurement.gradient import check_objective
@@ -118,12 +118,14 @@ def fit(
     folder = None if log_folder is None else Path(log_folder)
     file = None if checkpoint is None else Path(checkpoint)
     goes_on = resume and file is not None and file.exists()
-    if not goes_on:
+    if file is not None and file.is_dir():
+        raise InvalidInput(f"checkpoint={str(file)!r} is a folder. Write a file in it, as {str(file / 'run.pt')!r}.")
+    if not resume:
         _check_new(file, folder)
     with forked(seed):
         settings = Settings(
             steps,
-            stepper(optimizer, learning_rate, schedule, steps),
+            stepper(optimizer, None if learning_rate is None else float(learning_rate), schedule, steps),
             max_grad_norm,
             seed,
             file,
@@ -135,11 +137,6 @@ def fit(
             stop_when,
         )
         trainer = Trainer(objective, model, guide, args, kwargs, settings)
-        if not trainer.parameters:
-            raise InvalidProgram(
-                "The program has no parameter that requires a gradient, so there is nothing to train. Register one "
-                "with pyro.param or pyro.module, or pass a module as an argument."
-            )
         if file is not None:
             writable_folder(file.parent, "Choose another path for checkpoint.")
         if file is not None and goes_on:
@@ -195,8 +192,6 @@ def _check_tensorboard(log_folder: Any) -> None:
 
 def _check_new(file: Path | None, folder: Path | None) -> None:
     """Raise rather than write over another run."""
-    if file is not None and file.is_dir():
-        raise InvalidInput(f"checkpoint={str(file)!r} is a folder. Write a file in it, as {str(file / 'run.pt')!r}.")
     if file is not None and file.exists():
         raise InvalidInput(f"Checkpoint {file} is there already. Write resume=True to go on from it, or another path.")
     if folder is not None and (folder / CSV).exists():

@@ -16,7 +16,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ppgrad.analysis.history import History
-from ppgrad.core import NonFinite
+from ppgrad.core import InvalidProgram, NonFinite
 from ppgrad.engine.parameters import announce, buffers_unchanged
 from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.randomness import aside
@@ -67,6 +67,9 @@ class Trainer:
     Args:
         objective, model, guide, args, kwargs: as for `fit`.
         settings: how to train.
+
+    Raises:
+        InvalidProgram: there is nothing to train, or a gradient flows into a tensor without a name.
     """
 
     def __init__(self, objective: Objective, model: Any, guide: Any, args: Arguments, kwargs: Any, settings: Settings):
@@ -82,14 +85,24 @@ class Trainer:
         self._earned: Earned | None = None
         with aside(), torch.enable_grad():
             program = self._program()
-            self._prepared = objective.prepare(model, guide, program.args, program.kwargs)
             with buffers_unchanged(program):
+                self._prepared = objective.prepare(model, guide, program.args, program.kwargs)
                 estimate = objective.estimate(self._prepared.executor)
             check_gradients_named(objective, self._prepared, estimate.surrogate)
             announce(self._prepared.parameters, self._prepared.announces)
         self.parameters = dict(self._prepared.parameters)
         self.critics = _critics(self._prepared)
+        if not self.parameters:
+            raise InvalidProgram(
+                "The program has no parameter that requires a gradient, so there is nothing to train. Register one "
+                "with pyro.param or pyro.module, or pass a module as an argument."
+            )
         settings.stepper.own({**self.parameters, **self.critics})
+        self._told = {
+            "optimizer": settings.stepper.describe(),
+            "max_grad_norm": repr(settings.max_grad_norm),
+            "seed": repr(settings.seed),
+        }
         self._evaluation: Evaluation | None = None
         if settings.evaluate_every is not None:
             rewards = earned(estimate.records, self._prepared.executor.particles)
@@ -198,13 +211,7 @@ class Trainer:
         logger.info("Going on from step %s of %s", self.step, path)
 
     def _fingerprint(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
-        settings = self.settings
-        told = {
-            "optimizer": settings.stepper.describe(),
-            "max_grad_norm": repr(settings.max_grad_norm),
-            "seed": repr(settings.seed),
-        }
-        return fingerprint(self.objective, tensors, told)
+        return fingerprint(self.objective, tensors, self._told)
 
     def _program(self) -> Program:
         args = self._args(self.step) if callable(self._args) else self._args
@@ -217,15 +224,14 @@ class Trainer:
             with torch.enable_grad():
                 program = self._program()
                 self._prepared = self.objective.prepare(self._model, self._guide, program.args, program.kwargs)
-                learning_rate = settings.stepper.learning_rate
                 loss = float(settings.stepper.step(self._evaluate))
         except NonFinite as error:
             raise NonFinite(f"{error} It happened at step {self.step + 1}.{self._last_good()}") from error
         finally:
             self._forget_gradients()
+        row = {"train/loss": loss, "train/learning_rate": settings.stepper.learning_rate, **self._row}
         settings.stepper.advance(loss)
         self.step += 1
-        row = {"train/loss": loss, "train/learning_rate": learning_rate, **self._row}
         if self._earned is not None:
             row["rollout/ep_rew_mean"] = self._earned.mean
             self._rewards += self._earned.rewards
