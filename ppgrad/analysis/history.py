@@ -64,6 +64,8 @@ class History:
 
     def summary(self) -> DataFrame:
         """For each metric its mean over the first and the last tenth of the run, its least and its greatest."""
+        import pandas
+
         tenth = max(1, len(self.metrics) // 10)
         rows = {
             "first": self.metrics.head(tenth).mean(),
@@ -71,8 +73,6 @@ class History:
             "least": self.metrics.min(),
             "greatest": self.metrics.max(),
         }
-        import pandas
-
         return pandas.DataFrame(rows).rename_axis("metric")
 
     def to_arviz(self, others: Mapping[int, History] | None = None) -> Any:

@@ -56,9 +56,7 @@ def save_files(what: str, folder: Path, write: Callable[[Path], list[str]]) -> l
             shutil.rmtree(hidden, ignore_errors=True)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(
-            f"Cannot write a {what} to '{folder}': {reason}. Choose a folder that can be written."
-        ) from error
+        raise OSError(f"Cannot write a {what} to '{folder}': {reason}. Choose a folder that can be written.") from error
     return [folder / name for name in names]
 
 

@@ -47,7 +47,7 @@ def train_problem(
     checkpoint = Path(options.setdefault("checkpoint", folder / "checkpoint.pt"))
     if not options.get("resume"):
         _check_new(checkpoint, folder)
-    is_new = not folder.exists()
+    created = [place for place in (folder, *folder.parents) if not place.exists()]
     writable_folder(folder, "Choose another with --out.")
     try:
         history = fit(
@@ -59,8 +59,10 @@ def train_problem(
             log_folder=folder,
         )
     except BaseException:
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
+        for place in created:
+            if any(place.iterdir()):
+                break
+            place.rmdir()
         raise
     return history, [checkpoint, folder / CSV, *history.save(folder)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             changed after it was written.
     """
     try:
-        whole = torch.load(path, map_location="cpu", weights_only=True)
+        written = io.BytesIO(path.read_bytes())
     except OSError as error:
         raise InvalidInput(f"Checkpoint {path} cannot be read: {error.strerror or error}. {_OTHER}") from error
+    try:
+        whole = torch.load(written, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InvalidInput(f"{path} is no checkpoint, or is truncated or damaged. {_OTHER}") from error
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:

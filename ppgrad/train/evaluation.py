@@ -27,9 +27,7 @@ class Evaluation:
         extra: further metrics, made under the same seed; they are called ``eval/`` and their name.
     """
 
-    def __init__(
-        self, objective: Objective, episodes: int, per_run: int, extra: Callable[[], Metrics] | None
-    ):
+    def __init__(self, objective: Objective, episodes: int, per_run: int, extra: Callable[[], Metrics] | None):
         runs = -(-episodes // per_run)
         self._extra = extra
 

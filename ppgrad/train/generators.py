@@ -13,7 +13,7 @@ def generators_state() -> dict[str, Any]:
     """The state of torch's, NumPy's and Python's generators."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     version, words, next_gauss = random.getstate()
-    in_use = torch.cuda.is_available() and torch.cuda.is_initialized()
+    in_use = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if in_use else [],

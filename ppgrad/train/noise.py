@@ -13,7 +13,7 @@ DECAY = 0.98
 
 
 class GradientNoise:
-    """Variance and signal-to-noise ratio of one gradient estimate, from successive estimates g_1, g_2, …
+    """Variance and signal-to-noise ratio of one gradient estimate, from the successive estimates g_t of training.
 
         variance  V = ½ ⟨|g_t − g_{t−1}|²⟩,
         SNR       |μ| / √V,    |μ|² = max(0, |⟨g_t⟩|² − V Σ w²),
@@ -22,11 +22,12 @@ class GradientNoise:
     all components (the trace of the covariance), as in ``Comparison.totals()``; critics apart. It needs
     no further run of the program.
 
-    Where the parameters stand still, V and |μ|² have no bias. While they move, V counts in half the
-    square of how far the mean gradient moves in one step (not in the whole window, which is why
-    differences are taken), and μ is a mean over the window. So V is an upper bound on average, and
-    both lag by about 50 steps. It is the variance of what the optimizer sees: everything that is
-    drawn afresh at each step is in it, minibatches too. `ppgrad.measure` gives the variance at fixed
+    Where the parameters stand still, V and |μ|² (before it is cut off at zero) have no bias. While they
+    move, V also counts how far the mean gradient moves in one step, and how that goes with the noise
+    that moved it: an error of the order of learning rate × curvature. (It would be how far the mean
+    moves in the whole window, were it not for the differences.) μ is a mean over the window, and both
+    lag by about 50 steps. It is the variance of what the optimizer sees: everything that is drawn
+    afresh at each step is in it, minibatches too. `ppgrad.measure` gives the variance at fixed
     parameters, with its uncertainty.
 
     Source: von Neumann et al. (1941), The mean square successive difference, eq. 1.

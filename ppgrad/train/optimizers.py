@@ -16,9 +16,17 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from ppgrad.core import InvalidInput
 
-SCHEDULES = ("constant", "linear", "cosine")
+_FACTORS: dict[str, Callable[[float], float]] = {
+    "linear": lambda x: 1 - x,
+    "cosine": lambda x: 0.5 * (1 + math.cos(math.pi * x)),
+}
+"""The learning rate after a share of all steps, relative to the first."""
 
-_OPTIMIZER = "Write optimizer=torch.optim.Adam, functools.partial(torch.optim.SGD, momentum=0.9), or pyro.optim.Adam(…)."
+SCHEDULES = ("constant", *_FACTORS)
+
+_OPTIMIZER = (
+    "Write optimizer=torch.optim.Adam, functools.partial(torch.optim.SGD, momentum=0.9), or pyro.optim.Adam(…)."
+)
 _SCHEDULE = "Write schedule='cosine', or functools.partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.99)."
 
 
@@ -129,8 +137,7 @@ class TorchStepper(Stepper):
         if schedule is None:
             return None
         if isinstance(schedule, str):
-            factors = {"linear": lambda x: 1 - x, "cosine": lambda x: 0.5 * (1 + math.cos(math.pi * x))}
-            factor = factors[schedule]
+            factor = _FACTORS[schedule]
             return LambdaLR(self.optimizer, lambda step: factor(min(1.0, step / self._steps)))
         if not isinstance(schedule, LRScheduler):
             try:
@@ -140,12 +147,14 @@ class TorchStepper(Stepper):
         if not isinstance(schedule, LRScheduler):
             raise InvalidInput(f"schedule= makes {schedule!r}, which is no schedule. {_SCHEDULE}")
         if schedule.optimizer is not self.optimizer:
-            raise InvalidInput("The schedule belongs to another optimizer. Pass both of a pair, or the schedule's class.")
+            raise InvalidInput(
+                "The schedule belongs to another optimizer. Pass both of a pair, or the schedule's class."
+            )
         return schedule
 
     def step(self, evaluate: Callable[[], Tensor]) -> Tensor:
         if isinstance(self.optimizer, torch.optim.LBFGS):  # evaluates as often as it likes
-            return self.optimizer.step(evaluate)  # type: ignore[return-value, arg-type]
+            return self.optimizer.step(evaluate)  # type: ignore[no-untyped-call]
         loss = evaluate()
         self.optimizer.step()
         return loss
@@ -245,5 +254,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, Tensor):
         return _plain(value.tolist())
     return _name(value) if callable(value) or inspect.isclass(value) else repr(value)
-
-

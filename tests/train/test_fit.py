@@ -144,9 +144,7 @@ OPTIMIZERS: dict[str, Callable[[], dict[str, Any]]] = {
     "pyro": lambda: {"optimizer": pyro.optim.Adam({"lr": 0.05})},
     "pyro clipped": lambda: {"optimizer": pyro.optim.ClippedAdam({"lr": 0.05, "lrd": 0.9})},
     "pyro schedule": lambda: {
-        "optimizer": pyro.optim.ExponentialLR(
-            {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.1}, "gamma": 0.9}
-        )
+        "optimizer": pyro.optim.ExponentialLR({"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.1}, "gamma": 0.9})
     },
     "pyro plateau": lambda: {
         "optimizer": pyro.optim.ReduceLROnPlateau(
@@ -311,7 +309,7 @@ def test_evaluation_leaves_training_alone() -> None:
         policy = Policy()
         objective = ExpectedReturn(ScoreFunction(LeaveOneOut("n")))
         history = fit(
-            objective, lambda: episode(policy), steps=12, learning_rate=0.05,
+            objective, episode, args=(policy,), steps=12, learning_rate=0.05,
             evaluate=(lambda: {"spread": float(torch.randn(()))}) if options else None, **options,
         )  # fmt: skip
         ends.append(policy.linear.bias.detach())
@@ -415,9 +413,7 @@ def test_logs(tmp_path: Path) -> None:
     options: dict[str, Any] = {"log_folder": tmp_path / "logs" / "a", "checkpoint": tmp_path / "run.pt"}
     fit(ExpectedReturn(), program, steps=4, evaluate_every=3, tensorboard=True, **options)
     pyro.clear_param_store()
-    history = fit(
-        ExpectedReturn(), program, steps=7, evaluate_every=3, tensorboard=True, resume=True, **options
-    )
+    history = fit(ExpectedReturn(), program, steps=7, evaluate_every=3, tensorboard=True, resume=True, **options)
     table = pandas.read_csv(tmp_path / "logs" / "a" / "progress.csv", index_col="step")
     pandas.testing.assert_frame_equal(table, history.metrics, check_exact=True, check_dtype=False)
     events = EventAccumulator(str(tmp_path / "logs" / "a"))
@@ -457,7 +453,9 @@ def test_a_gradient_that_is_nan_names_its_site(estimator: Any) -> None:
         ppgrad.cost("f", (x - 3) ** 2)
         ppgrad.cost("g", (loc * 0.0).sqrt() * loc)
 
-    with pytest.raises(NonFinite, match=r"site 'g' the gradient of the cost with respect to parameter 'loc' is nan.*step 1"):
+    with pytest.raises(
+        NonFinite, match=r"site 'g' the gradient of the cost with respect to parameter 'loc' is nan.*step 1"
+    ):
         fit(ExpectedReturn(estimator), root, steps=3)
     assert pyro.param("loc").item() == 0.0
 
