@@ -58,9 +58,7 @@ def compare(
     path: Annotated[str, typer.Argument(metavar="PATH[:NAME]", help="A file with problem(), or another NAME.")],
     estimators: Annotated[
         str | None,
-        typer.Option(
-            help="Comma-separated: score, score+loo, pathwise, … Default: all unbiased that can serve."
-        ),
+        typer.Option(help="Comma-separated: score, score+loo, pathwise, … Default: all unbiased that can serve."),
     ] = None,
     replicates: Annotated[int, typer.Option(help="Gradient estimates for each estimator, 2 or more.")] = 1000,
     particles: Annotated[int, typer.Option(help="Samples averaged in one estimate, unless a word says @N.")] = 8,

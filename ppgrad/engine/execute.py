@@ -120,7 +120,7 @@ class Executor:
             return self._vectorized(inputs, indices, uniforms, branch)
 
         if isinstance(inputs.token, Tensor):
-            return [self._record(self._with_alternatives(all_lanes))]
+            return [self._record(self._with_alternatives(all_lanes, in_vmap=True))]
         if self.vectorize and (self.particles, self.grid_points) != (1, 1):
             state = pyro.util.get_rng_state()
             try:
@@ -154,7 +154,7 @@ class Executor:
         self.vectorize = False
         note_of_loop(self.program.model, error)
 
-    def _with_alternatives(self, lanes: Callable[[Branch | None], Run]) -> Run:
+    def _with_alternatives(self, lanes: Callable[[Branch | None], Run], in_vmap: bool = False) -> Run:
         """The program as drawn, with the costs of each alternative beside the site that asked for it."""
         start = pyro.util.get_rng_state()
         run = lanes(None)
@@ -168,7 +168,8 @@ class Executor:
                 return self._record(lanes(branch))
 
         try:
-            attach_alternatives(run, self._record(run).entries, replay, self._count_alternatives, self.couples_lanes)
+            entries = self._record(run).entries
+            attach_alternatives(run, entries, replay, self._count_alternatives, self.couples_lanes, in_vmap)
         finally:
             pyro.util.set_rng_state(end)
         return run

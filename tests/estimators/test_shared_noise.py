@@ -111,7 +111,7 @@ def test_importance_samples_stay_independent() -> None:
     def guide() -> None:
         pyro.sample("z", dist.Normal(parameters({"mu": 0.6})["mu"], 0.8))
 
+    objective = IWELBO(Pathwise(draws=Antithetic()), num_importance=4, num_particles=2)
     with pytest.raises(Unsupported, match="another bound"):
-        objective = IWELBO(Pathwise(draws=Antithetic()), num_importance=4, num_particles=2)
         ppgrad.gradient(objective, model, guide, seed=0)
     ppgrad.gradient(ELBO(Pathwise(draws=Antithetic()), num_particles=2), model, guide, seed=0)
