@@ -43,6 +43,16 @@ _PUBLIC = {
         "all_estimators",
     ),
     "ppgrad.baselines": ("VIMCO", "Constant", "Critic", "LeaveOneOut", "MovingAverage"),
+    "ppgrad.policies": (
+        "BetaPolicy",
+        "CategoricalPolicy",
+        "GaussianMixture",
+        "GaussianPolicy",
+        "MixturePolicy",
+        "Policy",
+        "ScaledBeta",
+        "Squashed",
+    ),
     "ppgrad.engine.config": ("config_gradient",),
     "ppgrad.objectives": (
         "ELBO",
