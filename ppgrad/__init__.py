@@ -64,7 +64,7 @@ _PUBLIC = {
         "RenyiELBO",
     ),
     "ppgrad.analysis": ("Comparison",),
-    "ppgrad.measurement": ("Measurement", "compare", "exact_gradient", "gradient", "measure", "rollouts"),
+    "ppgrad.measurement": ("Measurement", "compare", "exact_gradient", "gradient", "measure", "rollouts", "score"),
 }
 _ROOM = {name: room for room, names in _PUBLIC.items() for name in names}
 

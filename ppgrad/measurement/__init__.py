@@ -5,5 +5,6 @@ from ppgrad.measurement.exact import exact_gradient
 from ppgrad.measurement.gradient import gradient
 from ppgrad.measurement.measure import Measurement, measure, ready
 from ppgrad.measurement.rollouts import rollouts
+from ppgrad.measurement.score import score
 
-__all__ = ["Measurement", "compare", "exact_gradient", "gradient", "measure", "ready", "rollouts"]
+__all__ = ["Measurement", "compare", "exact_gradient", "gradient", "measure", "ready", "rollouts", "score"]

@@ -74,5 +74,5 @@ class BetaPolicy(Policy):
         return (self.network(features),)
 
     def distribution(self, *outputs: Tensor, validate_args: bool | None = None) -> dist.TorchDistribution:
-        first, second = (1 + softplus(outputs[0])).split(self.actions, -1)
+        first, second = (1 + softplus(outputs[0])).chunk(2, -1)
         return ScaledBeta(first, second, self.low, self.high, validate_args=validate_args)

@@ -20,23 +20,23 @@ def inverse_softplus(value: Tensor) -> Tensor:
 class DiagonalNormal(dist.Normal):
     """A Normal that plain ``torch.func.vmap`` can sample with a gradient, too: it fills nothing in place."""
 
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        return self.loc + self.scale * torch.randn_like(self.loc.expand(self._extended_shape(sample_shape)))
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return self.loc + self.scale * torch.randn_like(self.loc.expand(self._extended_shape(torch.Size(sample_shape))))
 
 
 class FullNormal(dist.MultivariateNormal):
     """A MultivariateNormal that plain ``torch.func.vmap`` can sample, too."""
 
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        noise = torch.randn_like(self.loc.expand(self._extended_shape(sample_shape)))
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        noise = torch.randn_like(self.loc.expand(self._extended_shape(torch.Size(sample_shape))))
         return self.loc + (self._unbroadcasted_scale_tril @ noise[..., None])[..., 0]
 
 
 class LowRankNormal(dist.LowRankMultivariateNormal):
     """A LowRankMultivariateNormal that plain ``torch.func.vmap`` can sample, too."""
 
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        like = self.loc.expand(self._extended_shape(sample_shape))
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        like = self.loc.expand(self._extended_shape(torch.Size(sample_shape)))
         factor = self._unbroadcasted_cov_factor
         weights = torch.randn_like(like[..., :1].expand(*like.shape[:-1], factor.shape[-1]))
         noise = torch.randn_like(like)
@@ -118,6 +118,6 @@ class LowRankCovariance(Covariance):
         return torch.cat([self.unconstrained((0.99 * scales**2).sqrt()), factor.reshape(-1)])
 
     def distribution(self, loc: Tensor, vector: Tensor, validate_args: bool | None = None) -> dist.TorchDistribution:
-        factor = vector[..., self.actions :].unflatten(-1, (self.actions, self.rank))
+        factor = vector[..., self.actions :].reshape(*vector.shape[:-1], self.actions, self.rank)
         variance = self.scales(vector[..., : self.actions]) ** 2
         return LowRankNormal(loc, factor, variance, validate_args=validate_args)

@@ -16,14 +16,10 @@ DEFAULT_FLOOR = 1e-3
 
 def chosen_covariance(
     where: str, kind: str, actions: int, floor: float | None, rank: int | None, scale_tril: Tensor
-) -> Covariance | None:
-    """The covariance to learn, or None for a constant one."""
-    if kind == "constant" and floor is not None:
-        raise InvalidInput(f"{where}(floor={floor!r}): a constant covariance is fixed by scale. Leave floor out.")
+) -> Covariance:
+    """The covariance to learn: ``"diagonal"``, ``"low_rank"`` or ``"full"``."""
     if kind != "low_rank" and rank is not None:
         raise InvalidInput(f"{where}(rank={rank!r}): only covariance='low_rank' has a rank. Leave rank out.")
-    if kind == "constant":
-        return None
     least = positive(where, "floor", DEFAULT_FLOOR if floor is None else floor)
     lowest = float(scale_tril.diagonal().min())
     if 0.99 * lowest <= least:
@@ -40,6 +36,21 @@ def chosen_covariance(
             f"{where}(rank={rank}): {actions} actions have rank {actions} at most. Write covariance='full'."
         )
     return LowRankCovariance(actions, least, rank)
+
+
+def refuse_learning(where: str, state_dependent: bool | None, floor: float | None, rank: int | None) -> None:
+    """Raise if an argument asks a constant covariance to depend on something, or to be learned."""
+    if state_dependent:
+        raise InvalidInput(
+            f"{where}(covariance='constant', state_dependent=True): a constant covariance depends on no state. "
+            "Leave state_dependent out, or write covariance='diagonal'."
+        )
+    for name, value in (("floor", floor), ("rank", rank)):
+        if value is not None:
+            raise InvalidInput(
+                f"{where}(covariance='constant', {name}={value!r}): a constant covariance is what scale says. "
+                f"Leave {name} out, or write another covariance."
+            )
 
 
 def starting_scale(where: str, scale: Any, actions: int, kind: str) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ppgrad.core import InvalidInput
 from ppgrad.policies.arguments import Bounds, limits, module_class, one_of, whole, widths
-from ppgrad.policies.covariance import DiagonalNormal, FullNormal
-from ppgrad.policies.covariance_choice import chosen_covariance, starting_scale
+from ppgrad.policies.covariance import Covariance, DiagonalNormal, FullNormal
+from ppgrad.policies.covariance_choice import chosen_covariance, refuse_learning, starting_scale
 from ppgrad.policies.network import perceptron
 from ppgrad.policies.policy import Policy
 from ppgrad.policies.squashed import Squashed
@@ -87,12 +87,8 @@ class GaussianPolicy(Policy):
         hidden, activation = widths(where, hidden), module_class(where, activation)
         one_of(where, "covariance", covariance, ("constant", "diagonal", "low_rank", "full"))
         constant = covariance == "constant"
-        if constant and state_dependent:
-            raise InvalidInput(
-                f"{where}(covariance='constant', state_dependent=True): a constant covariance depends on no state. "
-                "Leave state_dependent out, or write covariance='diagonal'."
-            )
-        self.covariance_kind = covariance
+        if constant:
+            refuse_learning(where, state_dependent, floor, rank)
         self.state_dependent = not constant and state_dependent in (None, True)
         if not shared and not self.state_dependent:
             raise InvalidInput(
@@ -101,21 +97,24 @@ class GaussianPolicy(Policy):
             )
         self._set_bounds(squash, bounds)
         scale_tril = starting_scale(where, scale, self.actions, covariance)
-        self.covariance = chosen_covariance(where, covariance, self.actions, floor, rank, scale_tril)
-        if self.covariance is None:
+        self.covariance: Covariance | None = None
+        vector = torch.zeros(0)
+        if constant:
             self.register_buffer("scale_tril", scale_tril)
             self._is_diagonal = bool((scale_tril == scale_tril.diagonal().diag()).all())
+        else:
+            self.covariance = chosen_covariance(where, covariance, self.actions, floor, rank, scale_tril)
+            vector = self.covariance.initial(scale_tril)
         centre = torch.zeros(self.actions)
-        vector = torch.zeros(0) if self.covariance is None else self.covariance.initial(scale_tril)
         self.shared = shared and self.state_dependent
         if self.shared:
             self.network = perceptron(self.features, hidden, torch.cat([centre, vector]), self.actions, activation)
-        else:
-            self.mean = perceptron(self.features, hidden, centre, self.actions, activation)
-            if self.state_dependent:
-                self.spread = perceptron(self.features, hidden, vector, 0, activation)
-            elif self.covariance is not None:
-                self.spread = nn.Parameter(vector)
+            return
+        self.mean = perceptron(self.features, hidden, centre, self.actions, activation)
+        if self.state_dependent:
+            self.spread_network = perceptron(self.features, hidden, vector, 0, activation)
+        elif not constant:
+            self.spread = nn.Parameter(vector)
 
     def _set_bounds(self, squash: bool, bounds: Bounds | None) -> None:
         self.squash = bool(squash)
@@ -140,7 +139,7 @@ class GaussianPolicy(Policy):
             return both[..., : self.actions], both[..., self.actions :]
         if self.covariance is None:
             return (self.mean(features),)
-        return self.mean(features), self.spread(features) if self.state_dependent else self.spread
+        return self.mean(features), self.spread_network(features) if self.state_dependent else self.spread
 
     def distribution(self, *outputs: Tensor, validate_args: bool | None = None) -> dist.TorchDistribution:
         fn = self._raw_distribution(*outputs, validate_args=validate_args)
@@ -149,7 +148,7 @@ class GaussianPolicy(Policy):
     def _raw_distribution(
         self, loc: Tensor, vector: Tensor | None = None, *, validate_args: bool | None
     ) -> dist.TorchDistribution:
-        if self.covariance is not None:
+        if self.covariance is not None and vector is not None:
             return self.covariance.distribution(loc, vector, validate_args)
         if self._is_diagonal:
             return DiagonalNormal(loc, self.scale_tril.diagonal(), validate_args=validate_args).to_event(1)

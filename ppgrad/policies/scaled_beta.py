@@ -25,8 +25,8 @@ class ScaledBeta(dist.TorchDistribution):
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {  # noqa: RUF012
-        "concentration1": constraints.independent(constraints.positive, 1),
-        "concentration0": constraints.independent(constraints.positive, 1),
+        "concentration1": constraints.positive,
+        "concentration0": constraints.positive,
     }
     has_rsample = True
 
@@ -38,14 +38,14 @@ class ScaledBeta(dist.TorchDistribution):
         high: Tensor,
         validate_args: bool | None = None,
     ):
-        self.concentration1, self.concentration0 = torch.broadcast_tensors(concentration1, concentration0)
+        shape = torch.broadcast_shapes(concentration1.shape, concentration0.shape)  # type: ignore[no-untyped-call]
+        self.concentration1, self.concentration0 = concentration1.expand(shape), concentration0.expand(shape)
         self.low, self.high = low, high
-        shape = self.concentration1.shape
         super().__init__(shape[:-1], shape[-1:], validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> constraints.Constraint:
-        return constraints.independent(constraints.interval(self.low, self.high), 1)
+        return constraints.independent(constraints.interval(self.low, self.high), 1)  # type: ignore[no-untyped-call]
 
     @property
     def mean(self) -> Tensor:
@@ -71,8 +71,8 @@ class ScaledBeta(dist.TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        shape = self._extended_shape(sample_shape)
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
         first, second = (torch._standard_gamma(c.expand(shape)) for c in (self.concentration1, self.concentration0))
         return self._scaled(self._inside(first / (first + second)))
 
@@ -99,7 +99,7 @@ class ScaledBeta(dist.TorchDistribution):
         return unit.clamp(information.tiny, 1 - information.eps / 2)
 
 
-@register_kl(ScaledBeta, ScaledBeta)
+@register_kl(ScaledBeta, ScaledBeta)  # type: ignore[no-untyped-call, untyped-decorator]
 def _kl_scaled_beta(p: ScaledBeta, q: ScaledBeta) -> Tensor:
     """The sum over actions; a change of scale leaves it as it is."""
     if not (torch.equal(p.low, q.low) and torch.equal(p.high, q.high)):

@@ -48,12 +48,12 @@ class Squashed(dist.TorchDistribution):
         super().__init__(base_dist.batch_shape, base_dist.event_shape, validate_args=validate_args)
 
     @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
+    def has_rsample(self) -> bool:
         return bool(self.base_dist.has_rsample)
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> constraints.Constraint:
-        return constraints.independent(constraints.interval(self.low, self.high), 1)
+        return constraints.independent(constraints.interval(self.low, self.high), 1)  # type: ignore[no-untyped-call]
 
     @property
     def mode(self) -> Tensor:
@@ -66,12 +66,12 @@ class Squashed(dist.TorchDistribution):
         new._latest = self._latest
         return new
 
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         with torch.no_grad():
-            return self._remember(self.base_dist.sample(sample_shape))
+            return self._remember(self.base_dist.sample(torch.Size(sample_shape)))
 
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        return self._remember(self.base_dist.rsample(sample_shape))
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return self._remember(self.base_dist.rsample(torch.Size(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -130,7 +130,7 @@ class Squashed(dist.TorchDistribution):
         return (self._log_slope(raw).sum(-1) * weights).sum(-1) / weights.sum()
 
 
-@register_kl(Squashed, Squashed)
+@register_kl(Squashed, Squashed)  # type: ignore[no-untyped-call, untyped-decorator]
 def _kl_squashed(p: Squashed, q: Squashed) -> Tensor:
     """A bijection leaves a divergence as it is."""
     if not (torch.equal(p.low, q.low) and torch.equal(p.high, q.high)):
