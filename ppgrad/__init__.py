@@ -64,7 +64,17 @@ _PUBLIC = {
         "RenyiELBO",
     ),
     "ppgrad.analysis": ("Comparison",),
-    "ppgrad.measurement": ("Measurement", "compare", "exact_gradient", "gradient", "measure", "rollouts", "score"),
+    "ppgrad.measurement": (
+        "Measurement",
+        "compare",
+        "exact_gradient",
+        "fisher",
+        "fisher_vector_product",
+        "gradient",
+        "measure",
+        "rollouts",
+        "score",
+    ),
 }
 _ROOM = {name: room for room, names in _PUBLIC.items() for name in names}
 
