@@ -75,6 +75,7 @@ _PUBLIC = {
         "rollouts",
         "score",
     ),
+    "ppgrad.train": ("NaturalGradient",),
 }
 _ROOM = {name: room for room, names in _PUBLIC.items() for name in names}
 

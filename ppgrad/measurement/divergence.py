@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyro.poutine as poutine
@@ -82,7 +83,8 @@ class Divergence:
         with aside(), torch.no_grad():
             for _ in range(particles):
                 trace = poutine.trace(program.model).get_trace(*program.args, **program.kwargs)
-                self._references.append((trace, placed(trace, actions=actions)))
+                sites = placed(trace, actions=actions)
+                self._references.append((trace, [replace(site, fn=frozen(site.fn)) for site in sites]))
         self.parameters = named_parameters(program, announced([self._references[0][0]]))
         if not self.parameters:
             raise InvalidInput("The program has no parameter that requires a gradient.")
@@ -196,6 +198,23 @@ def placed(
         )
     value = values["action"] if values else fn.sample() if actions is None else actions
     return [Placed("action", fn, value, 1 / max(1, math.prod(fn.batch_shape)), None)]
+
+
+def frozen(thing: Any) -> Any:
+    """A copy of a distribution that does not move with the parameters, nor carries a gradient to them."""
+    if isinstance(thing, Tensor):
+        return thing.detach().clone()
+    if isinstance(thing, torch.nn.Module):
+        return copy.deepcopy(thing).requires_grad_(False)
+    if isinstance(thing, list | tuple) and type(thing) in (list, tuple):
+        return type(thing)(map(frozen, thing))
+    if isinstance(thing, dict):
+        return {key: frozen(value) for key, value in thing.items()}
+    if not isinstance(thing, torch.distributions.Distribution | transforms.Transform):
+        return thing
+    other = copy.copy(thing)
+    vars(other).update(frozen(vars(thing)))
+    return other
 
 
 def closed_form(p: TorchDistribution, q: TorchDistribution) -> Tensor | None:
