@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -14,8 +13,8 @@ from torch.nn.functional import softplus
 
 from ppgrad.policies.gaussian_mixture import GaussianMixture
 
-_NODES = 64
-"""Points of the quadrature for the entropy."""
+_NODES, _REACH = 128, 8.0
+"""Points of the quadrature for the entropy, and how many standard deviations they reach."""
 
 
 class Squashed(dist.TorchDistribution):
@@ -29,8 +28,9 @@ class Squashed(dist.TorchDistribution):
     evaluates an action under another distribution (a replay buffer, an importance ratio) keeps
     `raw` of it and calls `log_prob_of_raw`.
 
-    ``entropy()`` is that of ``base_dist`` plus E[Σ log |da/du|] by Gauss–Hermite quadrature, one
-    dimension at a time: no noise, and differentiable.
+    ``entropy()`` is that of ``base_dist`` plus E[Σ log |da/du|] by the trapezoidal rule, one dimension
+    at a time: differentiable, without noise, and with an error of the order exp(−79/σ) for a raw
+    standard deviation σ, since log |da/du| is analytic in a strip (Trefethen & Weideman, 2014).
 
     Args:
         base_dist: the distribution of the raw action, with one event dimension: Normal, or a mixture.
@@ -90,7 +90,7 @@ class Squashed(dist.TorchDistribution):
     def raw(self, value: Tensor) -> Tensor:
         """The raw action of an action: as it was drawn here, else the inverse of `squash`."""
         latest = self._latest.get("value")
-        if latest is not None and value is latest:
+        if latest is not None and value is latest and value.requires_grad == self._latest["raw"].requires_grad:
             return self._latest["raw"]
         fraction = (value - self._centre) / self._half_width
         below_one = 1 - torch.finfo(fraction.dtype).eps / 2
@@ -125,9 +125,10 @@ class Squashed(dist.TorchDistribution):
         if isinstance(base, GaussianMixture):
             of_components = self._mean_log_slope(base.component_distribution)
             return (base.mixture_distribution.probs * of_components).sum(-1)
-        nodes, weights = (torch.as_tensor(x).to(base.mean) for x in np.polynomial.hermite_e.hermegauss(_NODES))
+        nodes = torch.linspace(-_REACH, _REACH, _NODES).to(base.mean)
+        weights = torch.softmax(-(nodes**2) / 2, 0)
         raw = base.mean[..., None, :] + base.variance.sqrt()[..., None, :] * nodes[:, None]
-        return (self._log_slope(raw).sum(-1) * weights).sum(-1) / weights.sum()
+        return (self._log_slope(raw).sum(-1) * weights).sum(-1)
 
 
 @register_kl(Squashed, Squashed)  # type: ignore[no-untyped-call, untyped-decorator]
