@@ -111,6 +111,7 @@ def is_finite(tensor: Tensor) -> bool | None:
 
 def _first(tensor: Tensor) -> str:
     """The first number that is not finite, and where it stands."""
+    tensor = tensor.detach()
     bad = (~torch.isfinite(tensor)).nonzero()[0].tolist()
     return f"{float(tensor[tuple(bad)]):g} at index {tuple(bad)}"
 
