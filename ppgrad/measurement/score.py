@@ -56,7 +56,7 @@ def score(program: Callable[..., Any], args: Any, actions: Sampled) -> dict[str,
     """
     args = as_arguments(args)
     ready = program_of(program, None, args)
-    with buffers_unchanged(ready), torch.enable_grad():
+    with param_store_unchanged(), buffers_unchanged(ready), torch.enable_grad():
         if isinstance(actions, Mapping):
             return _score_of_program(ready, actions)
         return _score_of_policy(ready, torch.as_tensor(actions))
@@ -76,8 +76,8 @@ def parameters_of(program: Program, trace: poutine.Trace) -> dict[str, Tensor]:
 
 
 def traced(program: Program) -> poutine.Trace:
-    """One ordinary run, with draws that the caller will not see."""
-    with param_store_unchanged(), aside():
+    """One ordinary run, with draws that the caller will not see; it may register parameters with Pyro."""
+    with aside():
         return poutine.trace(program.model).get_trace(*program.args, **program.kwargs)
 
 

@@ -117,10 +117,11 @@ def _first(tensor: Tensor) -> str:
 
 
 def _place() -> str:
-    """The latest random site of the program that is being run, for a message."""
+    """The latest site of the program that is being run, for a message."""
     for messenger in _PYRO_STACK:
         if isinstance(messenger, TraceMessenger):
-            sites = [node["name"] for node in messenger.trace.nodes.values() if node["type"] == "sample"]
+            nodes = messenger.trace.nodes.values()
+            sites = [n["name"] for n in nodes if n["type"] == "sample" and type(n["fn"]).__name__ != "_Subsample"]
             if sites:
                 return f", after site '{sites[-1]}'"
     return ""
