@@ -18,7 +18,7 @@ class ScaledBeta(dist.TorchDistribution):
 
     Args:
         concentration1, concentration0: α and β, shape (…, actions).
-        low, high: the bounds, one for each action.
+        low, high: the bounds, a number or one for each action.
 
     Source: Chou, Maturana & Scherer (2017), Improving stochastic policy gradients with the Beta
     distribution, section 4; gradient: Figurnov et al. (2018), section 3.
@@ -34,13 +34,13 @@ class ScaledBeta(dist.TorchDistribution):
         self,
         concentration1: Tensor,
         concentration0: Tensor,
-        low: Tensor,
-        high: Tensor,
+        low: Tensor | float,
+        high: Tensor | float,
         validate_args: bool | None = None,
     ):
         shape = torch.broadcast_shapes(concentration1.shape, concentration0.shape)  # type: ignore[no-untyped-call]
         self.concentration1, self.concentration0 = concentration1.expand(shape), concentration0.expand(shape)
-        self.low, self.high = low, high
+        self.low, self.high = (torch.as_tensor(bound).expand(shape[-1:]) for bound in (low, high))
         super().__init__(shape[:-1], shape[-1:], validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)

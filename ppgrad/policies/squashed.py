@@ -34,16 +34,22 @@ class Squashed(dist.TorchDistribution):
 
     Args:
         base_dist: the distribution of the raw action, with one event dimension: Normal, or a mixture.
-        low, high: the bounds, one for each action.
+        low, high: the bounds, a number or one for each action.
 
     Source: Haarnoja et al. (2018), Soft actor-critic, appendix C.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
 
-    def __init__(self, base_dist: dist.TorchDistribution, low: Tensor, high: Tensor, validate_args: bool | None = None):
+    def __init__(
+        self,
+        base_dist: dist.TorchDistribution,
+        low: Tensor | float,
+        high: Tensor | float,
+        validate_args: bool | None = None,
+    ):
         self.base_dist = base_dist
-        self.low, self.high = low, high
+        self.low, self.high = (torch.as_tensor(bound).expand(base_dist.event_shape) for bound in (low, high))
         self._latest: dict[str, Tensor] = {}
         super().__init__(base_dist.batch_shape, base_dist.event_shape, validate_args=validate_args)
 

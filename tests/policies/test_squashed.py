@@ -152,6 +152,34 @@ def test_saturated_actions_in_a_program(estimator: ppgrad.Estimator, num_particl
     assert abs(found["policy.mean.0.bias"]) < bound
 
 
+def test_entropy_bonus_of_saturated_actions() -> None:
+    """Pathwise through −log π: the entropy falls by 2 for each unit of the mean, as log |da/du| does."""
+    policy = ppgrad.GaussianPolicy(1, 1, covariance="constant", squash=True, hidden=())
+    policy.mean[0].bias.data.fill_(12.0)
+
+    def program(policy: ppgrad.Policy) -> None:
+        with pyro.plate("n", 10):
+            ppgrad.reward("r", 0.0 * ppgrad.policy("a", policy(torch.zeros(1))).sum(-1))
+
+    for num_particles in (1, 3):
+        objective = ppgrad.MaxEntReturn(Pathwise(), temperature=1.0, num_particles=num_particles)
+        found = ppgrad.gradient(objective, program, args=(policy,), seed=0)
+        torch.testing.assert_close(found["policy.mean.0.bias"], torch.tensor([-20.0]))
+
+
+def test_one_bound_for_all_actions() -> None:
+    base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    raw = torch.tensor([0.3, -0.2])
+    both = Squashed(base, torch.full((2,), -2.0), torch.full((2,), 2.0))
+    torch.testing.assert_close(Squashed(base, -2.0, 2.0).log_prob_of_raw(raw), both.log_prob_of_raw(raw))
+    torch.testing.assert_close(Squashed(base, -2.0, 2.0).entropy(), both.entropy())
+    pair = torch.tensor([2.0, 3.0])
+    torch.testing.assert_close(
+        ScaledBeta(pair, pair, -2.0, 2.0).log_prob(raw),
+        ScaledBeta(pair, pair, torch.full((2,), -2.0), torch.full((2,), 2.0)).log_prob(raw),
+    )
+
+
 def test_raw_action_of_a_policy_site() -> None:
     policy = ppgrad.GaussianPolicy(3, 2, squash=True, bounds=([-1.0, -2.0], 2.0))
     kept = {}
