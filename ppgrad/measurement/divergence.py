@@ -137,8 +137,11 @@ class FisherProduct:
         self.parameters = divergence.parameters
         leaves = list(self.parameters.values())
         with torch.enable_grad():
-            gradients = torch.autograd.grad(divergence(), leaves, create_graph=True, materialize_grads=True)
-            self._gradient = flat(gradients)
+            found = torch.autograd.grad(divergence(), leaves, create_graph=True, allow_unused=True)
+        self.unreached = [name for name, gradient in zip(self.parameters, found, strict=True) if gradient is None]
+        """The parameters that enter no distribution."""
+        pairs = zip(leaves, found, strict=True)
+        self._gradient = flat([torch.zeros_like(leaf) if g is None else g for leaf, g in pairs])
         self.count = self._gradient.numel()
 
     def __call__(self, vector: Tensor) -> Tensor:

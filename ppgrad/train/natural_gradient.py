@@ -71,7 +71,8 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
 
     Raises:
         InvalidInput: an argument is out of its range.
-        InvalidProgram: `SVI` wants to move a parameter that is not the program's.
+        InvalidProgram: a parameter with a gradient does not enter the program's distributions, such as
+            a critic's, or a model's in `SVI`; nothing has moved.
         NonFinite: a gradient is NaN or infinite; nothing has moved.
 
     Source: Amari (1998), Natural gradient works efficiently in learning, eq. 3; Schulman et al.
@@ -122,30 +123,16 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        ready = program_of(self.program, None, self._args, self._kwargs)
-        with buffers_unchanged(ready), aside(), self._explained():
-            divergence = Divergence(ready, "either", self.num_particles)
-            self._own(divergence.parameters.values())
-            self.latest = self._move(divergence)
+        self._update()
         return loss
 
     def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
         """One step, as ``pyro.infer.SVI`` asks for it.
 
         Raises:
-            InvalidProgram: a gradient belongs to a parameter that the program does not have.
+            InvalidProgram: as for `NaturalGradient`.
         """
-        asked = [leaf for leaf in params if leaf.grad is not None]
-        with torch.no_grad():
-            self.step()
-        known = {id(leaf) for leaf in self.param_groups[0]["params"]}
-        for leaf in asked:
-            if id(leaf) not in known:
-                name = pyro.get_param_store().param_name(leaf) or f"of shape {tuple(leaf.shape)}"
-                raise InvalidProgram(
-                    f"NaturalGradient moves the parameters of its program alone, and parameter '{name}' is not among "
-                    "them, so that it has no Fisher matrix. Train it with another optimizer."
-                )
+        self._update([leaf for leaf in params if leaf.grad is not None])
 
     def get_state(self) -> dict[str, Any]:
         """The options, as Pyro's optimizers hand them out to be saved."""
@@ -155,8 +142,17 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
         """Take the options from `get_state`."""
         self.load_state_dict(state_dict)
 
-    def _own(self, leaves: Iterable[Tensor]) -> None:
-        self.param_groups[0]["params"] = list(leaves)
+    def _update(self, asked: Iterable[Tensor] = ()) -> None:
+        ready = program_of(self.program, None, self._args, self._kwargs)
+        with buffers_unchanged(ready), aside(), self._explained():
+            divergence = Divergence(ready, "either", self.num_particles)
+            own = divergence.parameters
+            self.param_groups[0]["params"] = list(own.values())
+            known = {id(leaf) for leaf in own.values()}
+            for leaf in asked:
+                if id(leaf) not in known:
+                    raise _without_metric(pyro.get_param_store().param_name(leaf) or f"of shape {tuple(leaf.shape)}")
+            self.latest = self._move(divergence)
 
     def _move(self, divergence: Divergence) -> Moved:
         group, parameters = self.param_groups[0], divergence.parameters
@@ -164,6 +160,10 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
         if not bool(gradient.any()):
             return Moved(0.0, 0, 0.0, 1.0)
         product = FisherProduct(divergence)
+        for name in product.unreached:
+            leaf = parameters[name]
+            if leaf.grad is not None and bool(leaf.grad.any()):
+                raise _without_metric(name)
         damping, lr, radius = group["damping"], group["lr"], group["trust_region"]
         solved = conjugate_gradients(lambda v: product(v) + damping * v, gradient, group["iterations"])
         step = -lr * solved.x
@@ -203,6 +203,13 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
                 f"NaturalGradient calls its program without arguments, and: {error}. Write optimizer.at(observations) "
                 "before step(), or NaturalGradient(program, args=(…,))."
             ) from error
+
+
+def _without_metric(name: str) -> InvalidProgram:
+    return InvalidProgram(
+        f"Parameter '{name}' has a gradient and enters no distribution of NaturalGradient's program, so that it has no "
+        "Fisher matrix. Train it with another optimizer."
+    )
 
 
 def _gradient(parameters: Mapping[str, Tensor]) -> Tensor:

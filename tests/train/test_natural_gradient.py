@@ -356,6 +356,28 @@ def test_a_parameter_of_another_program() -> None:
             pyro.sample("x", dist.Normal(mean, scale), obs=data)
 
     guide = AutoNormal(learned)
+    guide(DATA)
+    before = flat(guide)
     svi = SVI(learned, guide, NaturalGradient(guide, DATA), loss=Trace_ELBO())
-    with pytest.raises(InvalidProgram, match=r"parameter 'noise' is not among them.*another optimizer"):
+    with pytest.raises(InvalidProgram, match=r"Parameter 'noise' .* another optimizer"):
         svi.step(DATA)
+    assert torch.equal(flat(guide), before)
+
+
+def test_a_critic_beside_the_policy() -> None:
+    """Damping alone would give it a step of gradient / λ."""
+
+    class ActorCritic(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.actor, self.critic = GaussianPolicy(3, 2), torch.nn.Linear(3, 1)
+
+        def forward(self, features: Tensor) -> dist.TorchDistribution:
+            return self.actor(features)
+
+    both = ActorCritic()
+    with_gradients(both)
+    with pytest.raises(InvalidProgram, match=r"Parameter 'critic\.weight' .* another optimizer"):
+        NaturalGradient(both, torch.zeros(2, 3)).step()
+    both.critic.zero_grad()
+    NaturalGradient(both, torch.zeros(2, 3)).step()
