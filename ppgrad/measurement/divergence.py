@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from ppgrad.core.distributions import distribution_name, moving_bound
 from ppgrad.engine.parameters import announced, named_parameters
 from ppgrad.engine.randomness import aside
 from ppgrad.engine.record import Program
-from ppgrad.measurement.score import random_sites, returned
+from ppgrad.measurement.score import check_support, random_sites, returned
 
 Kind = Literal["exact", "empirical", "either"]
 
@@ -194,13 +193,17 @@ def placed(
             "a program with ppgrad.policy or pyro.sample in it."
         )
     shape = fn.batch_shape + fn.event_shape
+    if not fn.batch_shape.numel():
+        raise InvalidInput(f"The policy's batch has shape {tuple(fn.batch_shape)}: write one observation at least.")
     if actions is not None and actions.shape != shape:
         raise InvalidInput(
             f"The policy's actions have shape {tuple(shape)}, those given {tuple(actions.shape)}. "
             "Write one action for each element of its batch."
         )
+    if actions is not None:
+        check_support(fn, actions)
     value = values["action"] if values else fn.sample() if actions is None else actions
-    return [Placed("action", fn, value, 1 / max(1, math.prod(fn.batch_shape)), None)]
+    return [Placed("action", fn, value, 1 / fn.batch_shape.numel(), None)]
 
 
 def frozen(thing: Any) -> Any:

@@ -121,15 +121,18 @@ def _is_policy(program: Program) -> bool:
 
 
 def _from_scores(program: Program, actions: Tensor | None, num_particles: int) -> Tensor:
-    total: Tensor | float = 0.0
+    """The mean of s sᵀ, from a score for each action."""
+    with torch.no_grad():
+        fn = program.model(*program.args)
+    count = fn.batch_shape.numel()
+    if not count:
+        raise InvalidInput(f"The policy's batch has shape {tuple(fn.batch_shape)}: write one observation at least.")
+    products = []
     for _ in range(num_particles):
-        with torch.no_grad():
-            drawn = program.model(*program.args).sample() if actions is None else actions
-        scores = score(program.model, program.args, drawn)
-        depth = program.model(*program.args).batch_shape
-        rows = torch.cat([s.reshape(depth.numel(), -1) for s in scores.values()], 1)
-        total = total + rows.T @ rows / (len(rows) * num_particles)
-    return torch.as_tensor(total)
+        scores = score(program.model, program.args, fn.sample() if actions is None else actions)
+        rows = torch.cat([s.reshape(count, -1) for s in scores.values()], 1)
+        products.append(rows.T @ rows / (count * num_particles))
+    return torch.stack(products).sum(0)
 
 
 def _flat_vector(vector: Any, product: FisherProduct) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ppgrad.core import InvalidInput, NonFinite, PpgradError
-from ppgrad.core.distributions import is_deterministic
+from ppgrad.core.distributions import distribution_name, is_deterministic
 from ppgrad.engine.lanes import CannotVectorize, LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.parameters import announced, buffers_unchanged, named_parameters, param_store_unchanged
 from ppgrad.engine.randomness import aside
@@ -43,9 +43,9 @@ def score(program: Callable[..., Any], args: Any, actions: Sampled) -> dict[str,
         to the unconstrained value of a constrained parameter. Names are as in `gradient`.
 
     Raises:
-        InvalidInput: actions or arguments of another shape than the policy's batch; a random site
-            without a value, or a value without a site.
-        NonFinite: a score is NaN or infinite, such as of an action outside of the support.
+        InvalidInput: actions or arguments of another shape than the policy's batch, or an action
+            outside of the support; a random site without a value, or a value without a site.
+        NonFinite: a score is NaN or infinite.
 
     Source: Williams (1992), Simple statistical gradient-following algorithms, section 3.
 
@@ -113,6 +113,22 @@ def as_policy(program: Program, trace: poutine.Trace) -> TorchDistribution:
     return fn
 
 
+def check_support(fn: TorchDistribution, actions: Tensor) -> None:
+    """Raise if an action lies outside of the distribution's support."""
+    if not actions.numel():
+        return
+    try:
+        inside = fn.support.check(actions)
+    except NotImplementedError:
+        return
+    if not bool(inside.all()):
+        index = tuple((~inside).nonzero()[0].tolist())
+        raise InvalidInput(
+            f"The action {actions[index].tolist()} at index {index} is outside of the support of "
+            f"{distribution_name(fn)}. Keep actions as they were drawn, inside of the bounds."
+        )
+
+
 def _score_of_policy(program: Program, actions: Tensor) -> dict[str, Tensor]:
     trace = traced(program)
     fn = as_policy(program, trace)
@@ -130,10 +146,12 @@ def _score_of_policy(program: Program, actions: Tensor) -> dict[str, Tensor]:
                 "Bind what all samples share with functools.partial."
             )
 
+    check_support(fn, actions)
+
     def log_prob(args: Any, action: Tensor) -> Tensor:
         return program.model(*args).log_prob(action)
 
-    flat = tree_map(lambda x: x.reshape(-1, *x.shape[len(batch) :]), (program.args, actions))
+    flat = tree_map(lambda x: x.reshape(batch.numel(), *x.shape[len(batch) :]), (program.args, actions))
     scores = _per_sample(program, parameters_of(program, trace), log_prob, *flat)
     return {name: s.reshape(*batch, *s.shape[1:]) for name, s in scores.items()}
 
@@ -175,6 +193,8 @@ def _per_sample(
 ) -> dict[str, Tensor]:
     """The gradient of ``log_prob`` for each element of the first dimension of ``args`` and ``actions``."""
     count = len(tree_leaves(actions)[0])
+    if not count:
+        return {name: leaf.new_zeros(0, *leaf.shape) for name, leaf in parameters.items()}
     state = pyro.util.get_rng_state()
     try:
         with vectorizable():

@@ -45,6 +45,13 @@ def positive(where: str, name: str, value: Any) -> float:
     return float(value)
 
 
+def flag(where: str, name: str, value: Any) -> bool:
+    """``value``, which is True or False."""
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{where}({name}={value!r}): write True or False.")
+    return value
+
+
 def one_of(where: str, name: str, value: Any, choices: Sequence[str]) -> str:
     """``value``, which is one of ``choices``."""
     if value not in choices:

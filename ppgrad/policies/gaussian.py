@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ppgrad.core import InvalidInput
-from ppgrad.policies.arguments import Bounds, limits, module_class, one_of, whole, widths
+from ppgrad.policies.arguments import Bounds, flag, limits, module_class, one_of, whole, widths
 from ppgrad.policies.covariance import Covariance, DiagonalNormal, FullNormal
 from ppgrad.policies.covariance_choice import chosen_covariance, refuse_learning, starting_scale
 from ppgrad.policies.network import perceptron
@@ -86,6 +86,9 @@ class GaussianPolicy(Policy):
         self.actions = whole(where, "actions", actions)
         hidden, activation = widths(where, hidden), module_class(where, activation)
         one_of(where, "covariance", covariance, ("constant", "diagonal", "low_rank", "full"))
+        flag(where, "shared", shared)
+        if state_dependent is not None:
+            flag(where, "state_dependent", state_dependent)
         constant = covariance == "constant"
         if constant:
             refuse_learning(where, state_dependent, floor, rank)
@@ -117,7 +120,7 @@ class GaussianPolicy(Policy):
             self.spread = nn.Parameter(vector)
 
     def _set_bounds(self, squash: bool, bounds: Bounds | None) -> None:
-        self.squash = bool(squash)
+        self.squash = flag(type(self).__name__, "squash", squash)
         if self.squash:
             low, high = limits(type(self).__name__, (-1.0, 1.0) if bounds is None else bounds, self.actions)
             self.register_buffer("low", low)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ppgrad.core import InvalidInput
-from ppgrad.policies.arguments import Bounds, limits, module_class, one_of, whole, widths
+from ppgrad.policies.arguments import Bounds, flag, limits, module_class, one_of, whole, widths
 from ppgrad.policies.covariance_choice import chosen_covariance, starting_scale
 from ppgrad.policies.gaussian_mixture import GaussianMixture
 from ppgrad.policies.network import perceptron
@@ -66,7 +66,7 @@ class MixturePolicy(Policy):
         self.actions = whole(where, "actions", actions)
         self.components = whole(where, "components", components, least=2)
         one_of(where, "covariance", covariance, ("diagonal", "low_rank", "full"))
-        self.squash = bool(squash)
+        self.squash = flag(where, "squash", squash)
         if self.squash:
             low, high = limits(where, (-1.0, 1.0) if bounds is None else bounds, self.actions)
             self.register_buffer("low", low)

@@ -57,7 +57,13 @@ class Policy(nn.Module, ABC):
 
     def _checked(self, features: Any) -> Tensor:
         weight = next(self.parameters())
-        features = torch.as_tensor(features, device=weight.device)
+        try:
+            features = torch.as_tensor(features, device=weight.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise InvalidInput(
+                f"{type(self).__name__} takes a tensor of features, not {type(features).__name__}. Write one of shape "
+                f"(…, {self.features})."
+            ) from None
         if features.dim() < 1 or features.shape[-1] != self.features:
             raise InvalidInput(
                 f"{type(self).__name__} takes features of shape (…, {self.features}), not {tuple(features.shape)}. "

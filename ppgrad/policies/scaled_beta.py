@@ -74,7 +74,8 @@ class ScaledBeta(dist.TorchDistribution):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         first, second = (torch._standard_gamma(c.expand(shape)) for c in (self.concentration1, self.concentration0))
-        return self._scaled(self._inside(first / (first + second)))
+        action = self._scaled(self._inside(first / (first + second)))
+        return action.clamp(self.low, self.high)  # rounding may step over a bound
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import pyro.distributions as dist
@@ -91,7 +92,8 @@ class Squashed(dist.TorchDistribution):
 
     def squash(self, raw: Tensor) -> Tensor:
         """The action of a raw action."""
-        return self._centre + self._half_width * torch.tanh(raw)
+        action = self._centre + self._half_width * torch.tanh(raw)
+        return action.clamp(self.low, self.high)  # rounding may step over a bound
 
     def raw(self, value: Tensor) -> Tensor:
         """The raw action of an action: as it was drawn here, else the inverse of `squash`."""
@@ -102,7 +104,8 @@ class Squashed(dist.TorchDistribution):
         below_one = 1 - torch.finfo(fraction.dtype).eps / 2
         inverse = torch.atanh(fraction.detach().clamp(-below_one, below_one))
         if latest is not None and latest.shape == value.shape:
-            inverse = torch.where(value == latest, self._latest["raw"], inverse).detach()
+            with suppress(RuntimeError):  # what was drawn under a vmap that has ended is nobody's
+                inverse = torch.where(value == latest, self._latest["raw"], inverse).detach()
         if not value.requires_grad:
             return inverse
         return inverse + (value - value.detach()) * torch.exp(-self._log_slope(inverse))

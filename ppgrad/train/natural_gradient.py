@@ -13,9 +13,9 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 
 from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
-from ppgrad.engine.parameters import buffers_unchanged
+from ppgrad.engine.parameters import buffers_unchanged, named_parameters
 from ppgrad.engine.randomness import aside
-from ppgrad.engine.record import program_of
+from ppgrad.engine.record import Program, program_of
 from ppgrad.measurement.divergence import Divergence, FisherProduct, flat, like
 from ppgrad.measurement.score import as_arguments
 from ppgrad.train.conjugate_gradients import conjugate_gradients
@@ -103,8 +103,7 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
         self.num_particles = num_particles
         self.latest: Moved | None = None
         self.at(*as_arguments(args), **(kwargs or {}))
-        own = list(program.parameters()) if isinstance(program, torch.nn.Module) else []
-        group = {"params": [leaf for leaf in own if leaf.requires_grad]}
+        group = {"params": list(named_parameters(self._program(), {}).values())}
         defaults = {"lr": lr, "damping": damping, "trust_region": trust_region, "iterations": iterations}
         super().__init__([group], defaults)
 
@@ -142,8 +141,11 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
         """Take the options from `get_state`."""
         self.load_state_dict(state_dict)
 
+    def _program(self) -> Program:
+        return program_of(self.program, None, self._args, self._kwargs)
+
     def _update(self, asked: Iterable[Tensor] = ()) -> None:
-        ready = program_of(self.program, None, self._args, self._kwargs)
+        ready = self._program()
         with buffers_unchanged(ready), aside(), self._explained():
             divergence = Divergence(ready, "either", self.num_particles)
             own = divergence.parameters

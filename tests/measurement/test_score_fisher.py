@@ -306,7 +306,13 @@ def test_a_policy_that_vmap_cannot_carry_runs_in_a_loop(caplog: pytest.LogCaptur
         (lambda p, f, a: score(chain, (), {"x": a[:, 0]}), InvalidInput, ["names x", "x, y"]),
         (lambda p, f, a: score(chain, (), {"x": a[:, 0], "y": a}), InvalidInput, ["'y'", "(3,)", "(2,)"]),
         (lambda p, f, a: score(chain, (), {"x": a[:3, 0], "y": f}), InvalidInput, ["first dimension"]),
-        (lambda p, f, a: score(p, f, a * float("nan")), NonFinite, ["mean.0.weight", "sample 0"]),
+        (lambda p, f, a: score(p, f, a * float("nan")), InvalidInput, ["nan", "index (0,)", "support"]),
+        (lambda p, f, a: score(CategoricalPolicy(2, 3), f, f[:, 0] + 7), InvalidInput, ["7.0", "Categorical"]),
+        (lambda p, f, a: score(BetaPolicy(2, 2), f, a - 1), InvalidInput, ["[-1.0, -1.0]", "ScaledBeta"]),
+        (lambda p, f, a: fisher(BetaPolicy(2, 2), f, kind="empirical", actions=a - 1), InvalidInput, ["ScaledBeta"]),
+        (lambda p, f, a: score(chain, (), {"x": f[:, 0], "y": torch.full((5, 3), torch.inf)}), NonFinite, ["'theta'"]),
+        (lambda p, f, a: fisher(p, f[:0]), InvalidInput, ["(0,)", "one observation"]),
+        (lambda p, f, a: fisher(p, f[:0], kind="empirical"), InvalidInput, ["(0,)", "one observation"]),
         (lambda p, f, a: fisher(p, f, kind="expected"), InvalidInput, ["'expected'", "'exact'"]),
         (lambda p, f, a: fisher(p, f, actions=a), InvalidInput, ["'exact'", "Leave actions out"]),
         (lambda p, f, a: fisher(p, f, kind="empirical", actions=a[:1]), InvalidInput, ["(5, 2)", "(1, 2)"]),
@@ -337,6 +343,11 @@ def test_mistakes(call: Callable[..., object], error: type[Exception], words: li
     message = str(raised.value)
     assert all(word in message for word in words), message
     assert len(message.splitlines()) == 1
+
+
+def test_no_samples_no_scores() -> None:
+    policy = POLICIES["beta"]
+    assert score(policy, torch.zeros(0, 2), torch.zeros(0, 2))["network.0.weight"].shape == (0, 4, 2)
 
 
 def test_public_names() -> None:

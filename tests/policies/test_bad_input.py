@@ -62,6 +62,10 @@ NAN, INF = float("nan"), float("inf")
         (lambda: GaussianPolicy(3, 2, scale=torch.eye(2)), ["'constant' or 'full'"]),
         (lambda: GaussianPolicy(3, 2, covariance="full", scale=torch.ones(2, 2)), ["torch.linalg.cholesky"]),
         (lambda: GaussianPolicy(3, 2, covariance="full", scale=torch.eye(3)), ["shape (2, 2)"]),
+        (lambda: GaussianPolicy(3, 2, squash="no"), ["squash='no'", "True or False"]),
+        (lambda: MixturePolicy(3, 2, squash=1), ["squash=1", "True or False"]),
+        (lambda: GaussianPolicy(3, 2, shared=None), ["shared=None"]),
+        (lambda: GaussianPolicy(3, 2, state_dependent="no"), ["state_dependent='no'"]),
         (lambda: GaussianPolicy(3, 2, floor=0.0), ["floor=0.0", "positive"]),
         (lambda: GaussianPolicy(3, 2, floor=2.0), ["floor 2", "floor below it"]),
     ],
@@ -77,6 +81,12 @@ def test_arguments(build: Callable[[], Policy], words: list[str]) -> None:
 @pytest.mark.parametrize("features", [torch.zeros(5, 4), torch.tensor(1.0)])
 def test_features_of_another_shape(features: torch.Tensor) -> None:
     with pytest.raises(InvalidInput, match=r"features of shape \(…, 3\)"):
+        GaussianPolicy(3, 2)(features)
+
+
+@pytest.mark.parametrize("features", [None, "state"])
+def test_features_that_are_no_numbers(features: object) -> None:
+    with pytest.raises(InvalidInput, match=type(features).__name__):
         GaussianPolicy(3, 2)(features)
 
 

@@ -131,6 +131,23 @@ def test_entropy_of_a_full_covariance() -> None:
     )
 
 
+def test_what_was_drawn_under_a_vmap_that_has_ended_is_forgotten() -> None:
+    fn = squashed()
+    drawn = torch.vmap(lambda _: fn.sample(), randomness="different")(torch.zeros(3))
+    torch.testing.assert_close(fn.log_prob(drawn[0]), squashed().log_prob(drawn[0]))
+
+
+def test_rounding_does_not_step_over_a_bound() -> None:
+    """Bounds of every kind, actions at both of them: each draw is in the support."""
+    low = torch.randn(5000) * 10
+    high = low + torch.rand(5000) * 10 + 1e-3
+    raw = torch.where(torch.rand(5000) < 0.5, -30.0, 30.0)
+    fn = Squashed(dist.Normal(raw, 1.0).to_event(1), low, high)
+    assert bool(torch.isfinite(fn.log_prob(fn.sample())))
+    beta = ScaledBeta(torch.where(raw > 0, 1e7, 1.0), torch.where(raw > 0, 1.0, 1e7), low, high)
+    assert bool(torch.isfinite(beta.log_prob(beta.sample())))
+
+
 def test_mode_is_the_squashed_mode() -> None:
     torch.testing.assert_close(squashed().mode, squashed().squash(torch.tensor([0.3, 0.3])))
 
