@@ -271,6 +271,8 @@ def test_the_gradient_of_a_mixtures_entropy_is_unbiased() -> None:
     torch.manual_seed(2)
     policy = MixturePolicy(1, 1, components=2, hidden=()).double()
     features, leaves = torch.ones(1, dtype=torch.double), [*policy.parameters()]
+    for leaf in leaves:
+        leaf.data += 0.7 * torch.randn_like(leaf)
     grid = torch.linspace(-12, 12, 20_001, dtype=torch.double)[:, None]
     log_prob = policy(features).log_prob(grid)
     exact = torch.autograd.grad(-torch.trapezoid(log_prob.exp() * log_prob, grid[:, 0]), leaves)
