@@ -1,8 +1,8 @@
 """The discrete variational autoencoder of models/discrete_vae.py, trained by each estimator at equal cost.
 
 Each estimator trains the same autoencoder, from the same weights, on the same batches, until the decoder has been
-evaluated ``--evaluations`` times on a batch: one that needs two evaluations for a sample takes half as many steps. Prints
-the ELBO and the importance-weighted bound of images held out, in nats an image, median over seeds.
+evaluated ``--evaluations`` times on a batch: one that needs two evaluations for a sample takes half as many steps.
+Prints the ELBO and the importance-weighted bound of images held out, in nats an image, median over seeds.
 
     python benchmarks/discrete_vae.py [--evaluations 4000] [--seeds 3]
 """
@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
+    torch.set_num_threads(1)
     table = Table(
         title=f"{given.evaluations} evaluations of the decoder on {BATCH} digits, median of {given.seeds} seeds"
     )

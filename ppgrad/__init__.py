@@ -58,6 +58,7 @@ _PUBLIC = {
         "Constant",
         "Critic",
         "DeltaMethod",
+        "GeneralizedAdvantage",
         "LeaveOneOut",
         "MovingAverage",
         "OptimalConstant",
