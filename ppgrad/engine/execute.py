@@ -29,6 +29,9 @@ from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
 
+BRANCHES_AT_ONCE = 4096
+"""How many grid points of one particle run together."""
+
 Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
 """An objective's own part of a run: the cost of each site, or None."""
 
@@ -195,7 +198,9 @@ class Executor:
             token = inputs.token + inner
             if points == 1:
                 return lane(token, _first(indices), noise, _first(own))
-            return vectorized(lambda last, i, x: lane(token + last, i, noise, x), indices, own, lanes=points)
+            return vectorized(
+                lambda last, i, x: lane(token + last, i, noise, x), indices, own, lanes=points, at_once=BRANCHES_AT_ONCE
+            )
 
         own = {} if branch is None or branch.shift is None else {"shift": branch.shift}
         if particles == 1:
