@@ -36,7 +36,8 @@ class DisARM(Estimator):
         return not_bernoulli(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
-        phi, u = logits(fn), uniform(fn)
+        phi = logits(fn)
+        u = uniform(phi)
         p = torch.sigmoid(phi.detach())
         value, antithetic = (1 - u < p).to(phi.dtype), (u < p).to(phi.dtype)
         return Sample(value, {"logits": phi, "antithetic": antithetic}, antithetic.unsqueeze(0))

@@ -51,7 +51,8 @@ class REBAR(Estimator):
         return not_bernoulli(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
-        phi, u, v = logits(fn), uniform(fn), uniform(fn)
+        phi = logits(fn)
+        u, v = uniform(phi), uniform(phi)
         z = phi + torch.logit(u)
         value = (z > 0).to(phi.dtype).detach()
         p = torch.sigmoid(phi)
