@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -40,7 +40,8 @@ class Sample(NamedTuple):
     Args:
         value: what the program goes on with, shape batch + event.
         extras: further tensors, of the batch shape in front; they come back in ``Draw.extras``.
-        alternatives: values to run the program again with, shape ``(n, *batch, *event)``.
+        alternatives: values to run the program again with, shape ``(n, *batch, *event)``; each is a
+            branch, one more run.
     """
 
     value: Tensor
@@ -59,6 +60,7 @@ class SiteInfo:
         num_particles: how many independent estimates are averaged.
         has_context: whether a learned baseline would find something to look at.
         num_importance: how many importance samples share one bound.
+        context: what a baseline may look at, or None.
     """
 
     name: str
@@ -67,6 +69,27 @@ class SiteInfo:
     num_particles: int
     has_context: bool
     num_importance: int = 1
+    context: Any = None
+
+
+class Pilot(NamedTuple):
+    """What held-out runs tell of a gradient: its projections on random directions, ``(directions, runs)``.
+
+    Args:
+        total: of the whole gradient.
+        effects: of its derivative with respect to each gate of an estimator.
+    """
+
+    total: Tensor
+    effects: Mapping[str, Tensor]
+
+
+class Draws(ABC):
+    """Uniform noise for all particles of a gradient, uniform for each particle alone."""
+
+    @abstractmethod
+    def uniforms(self, particles: int, dimensions: int) -> Tensor:
+        """Noise in (0, 1) of shape ``(particles, dimensions)``."""
 
 
 class Estimator(ABC):
@@ -78,12 +101,14 @@ class Estimator(ABC):
     """
 
     facts: ClassVar[Facts]
-    has_alternatives: ClassVar[bool] = False
-    """Whether `sample` hands out alternatives; each is a branch, one more run of the program."""
     element_by_element: ClassVar[bool] = False
     """Whether an alternative replaces one element at a time where later costs couple the elements."""
     relaxes: ClassVar[bool] = False
     """Whether the costs of the alternatives are to carry their gradient."""
+    differentiates: ClassVar[bool] = False
+    """Whether the gradient of the cost in each alternative is needed."""
+    leaves_support: ClassVar[bool] = False
+    """Whether the value drawn may lie between those of the distribution."""
 
     @classmethod
     @abstractmethod
@@ -94,9 +119,23 @@ class Estimator(ABC):
     def refuses(self, site: SiteInfo) -> str | None:
         """Why this estimator cannot serve ``site``, or None if it can."""
 
+    @property
+    def draws(self) -> Draws | None:
+        """How particles share noise; None where each has its own."""
+        return None
+
+    def sample_from(self, fn: TorchDistribution, uniform: Tensor) -> Sample:
+        """Draw a value from uniform noise of its shape; for an estimator with `draws`."""
+        raise TypeError(f"{type(self).__name__} draws noise of its own")
+
     def sample(self, fn: TorchDistribution) -> Sample:
         """Draw a value. Only an estimator with a `grid` leaves this out."""
         raise TypeError(f"{type(self).__name__} sums over a grid and draws nothing")
+
+    def log_prob(self, fn: TorchDistribution, value: Tensor) -> Tensor:
+        """The site's log density as costs see it."""
+        log_prob: Tensor = fn.log_prob(value)
+        return log_prob
 
     def grid(self, fn: TorchDistribution) -> Tensor | None:
         """The points to sum over, shape ``(n, *event)``, or None for a site that is drawn."""
@@ -113,6 +152,19 @@ class Estimator(ABC):
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
         """A cost term whose sum's gradient is the site's share of the estimate: lanes, or lanes + plates."""
         return None
+
+    @property
+    def gates(self) -> Mapping[str, float]:
+        """Scalars in the memory that held-out runs calibrate: the values that they have in those runs."""
+        return {}
+
+    def calibrate(self, pilot: Pilot) -> Memory:
+        """The gates' values, from held-out runs."""
+        return {}
+
+    def tuned(self, memory: Memory) -> Estimator:
+        """The estimator that serves the site, given what is remembered of it."""
+        return self
 
     def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:
         """The memory after this gradient; `surrogate` always sees the one from before."""
@@ -141,9 +193,27 @@ class Baseline(ABC):
         """Why this baseline cannot serve ``site``, with the mend, or None if it can."""
         return None
 
+    def references(self, fn: TorchDistribution) -> Tensor | None:
+        """Values to run the program again with, ``(n, *batch, *event)``: its costs come as alternatives."""
+        return None
+
+    @property
+    def compares_particles(self) -> bool:
+        """Whether it needs particles that are independent."""
+        return False
+
+    @property
+    def gates(self) -> Mapping[str, float]:
+        """As for `Estimator`."""
+        return {}
+
+    def calibrate(self, pilot: Pilot) -> Memory:
+        """As for `Estimator`."""
+        return {}
+
     @abstractmethod
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        """The baseline of the signal, broadcastable to it."""
+        """The baseline of the signal, broadcastable to it; no gradient but that of a gate passes."""
 
     def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:
         """The memory after this gradient."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
@@ -12,13 +12,24 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ppgrad.core import Draw, Estimator, InvalidInput, InvalidProgram, Plates, PpgradError, Signal, sum_plates
+from ppgrad.core import (
+    Draw,
+    Draws,
+    Estimator,
+    InvalidInput,
+    InvalidProgram,
+    Memory,
+    Plates,
+    PpgradError,
+    Signal,
+    sum_plates,
+)
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import Run, attach_alternatives, event_dim_of
 from ppgrad.engine.credit import SequencePath, downstream_costs
 from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
-from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, Site, Sizes, run, sites_of
+from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
 
 Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
 """An objective's own part of a run: the cost of each site, or None."""
@@ -41,6 +52,7 @@ class Entry:
     alternatives: Tensor | None
     base: Tensor | None
     relaxed: Tensor | None
+    gradients: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -59,10 +71,23 @@ class Record:
     def served(self) -> list[Served]:
         """Each draw that has a surrogate, with the cost downstream of it."""
         return [
-            (entry.draw, Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed), entry.estimator)
+            (
+                entry.draw,
+                Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed, entry.gradients),
+                entry.estimator,
+            )
             for entry, parts in zip(self.entries, downstream_costs(self.entries), strict=True)
             if entry.draw is not None and entry.estimator is not None
         ]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run takes beside the program: see `Executor.execute`."""
+
+    token: Tensor | float
+    replacements: Mapping[int, Tensor]
+    memory: Mapping[str, Memory]
 
 
 @dataclass
@@ -94,6 +119,7 @@ class Executor:
     grid: dict[str, GridSite] = field(default_factory=dict)
     alternatives: dict[str, int] = field(default_factory=dict)
     max_looped: int | None = None
+    noises: dict[str, tuple[Draws, torch.Size]] = field(default_factory=dict)
 
     @property
     def particles(self) -> int:
@@ -114,33 +140,41 @@ class Executor:
         """Program executions for one gradient."""
         return self.particles * self.branches
 
-    def execute(self, token: Tensor | float = 0.0, replacements: Mapping[int, Tensor] | None = None) -> list[Record]:
+    def execute(
+        self,
+        token: Tensor | float = 0.0,
+        replacements: Mapping[int, Tensor] | None = None,
+        memory: Mapping[str, Memory] | None = None,
+    ) -> list[Record]:
         """Run all lanes.
 
         Args:
             token: a zero that depends on the lane of an enclosing vmap, or a number outside of one.
             replacements: the lane's tensor for the ``id`` of each parameter.
+            memory: what is remembered of each site.
         """
+        inputs = Inputs(token, replacements or {}, memory or {})
         while True:
             try:
-                return self._execute(token, replacements or {})
-            except GridGrew as grew:
-                self.grow(grew)
+                return self._execute(inputs)
+            except (GridGrew, SharedNoise) as more:
+                self.grow(more)
 
-    def _execute(self, token: Tensor | float, replacements: Mapping[int, Tensor]) -> list[Record]:
+    def _execute(self, inputs: Inputs) -> list[Record]:
         indices = grid_indices(self.grid)
+        uniforms = self._uniforms()
 
         def all_lanes(branch: Branch | None) -> Run:
-            return self._vectorized(token, replacements, indices, branch)
+            return self._vectorized(inputs, indices, uniforms, branch)
 
-        if isinstance(token, Tensor):
+        if isinstance(inputs.token, Tensor):
             return [self._record(self._with_alternatives(all_lanes))]
         if self.vectorize and (self.particles, self.grid_points) != (1, 1):
             state = pyro.util.get_rng_state()
             try:
                 with vectorizable():
                     return [self._record(self._with_alternatives(all_lanes))]
-            except (GridGrew, PpgradError):
+            except (GridGrew, SharedNoise, PpgradError):
                 raise
             except Exception as error:
                 self.fall_back(error)
@@ -148,12 +182,16 @@ class Executor:
         if self.max_looped is not None and self.grid_points > self.max_looped:
             raise InvalidInput(f"Its {self.grid_points} branches would run in a loop.")
         runs = []
-        for _ in range(self.particles):
+        for particle in range(self.particles):
+            noise = {name: uniform[particle] for name, uniform in uniforms.items()}
             for point in range(self.grid_points):
                 index = {name: column[point] for name, column in indices.items()}
 
-                def one_lane(branch: Branch | None, index: dict[str, Tensor] = index) -> Run:
-                    run = self._lane(token, replacements, index, branch)
+                def one_lane(
+                    branch: Branch | None, index: dict[str, Tensor] = index, noise: dict[str, Tensor] = noise
+                ) -> Run:
+                    own = {} if branch is None or branch.shift is None else {"shift": branch.shift[0, 0]}
+                    run = self._lane(inputs, index, noise, branch, own)
                     return Run(run.sites, tree_map(lambda x: x[None, None], run.tensors))
 
                 runs.append(self._with_alternatives(one_lane))
@@ -166,10 +204,10 @@ class Executor:
 
     def _with_alternatives(self, lanes: Callable[[Branch | None], Run]) -> Run:
         """The program as drawn, with the costs of each alternative beside the site that asked for it."""
-        if not self.assignment.wants_alternatives:
-            return lanes(None)
         start = pyro.util.get_rng_state()
         run = lanes(None)
+        if not any(site.drawn is not None and site.drawn.alternatives for site in run.sites):
+            return run
         end = pyro.util.get_rng_state()
 
         def replay(branch: Branch) -> Record:
@@ -185,44 +223,47 @@ class Executor:
 
     def _vectorized(
         self,
-        token: Tensor | float,
-        replacements: Mapping[int, Tensor],
+        inputs: Inputs,
         indices: dict[str, Tensor],
+        uniforms: dict[str, Tensor],
         branch: Branch | None,
     ) -> Run:
         particles, points = self.particles, self.grid_points
         sites: list[Site] = []
 
-        def lane(token: Any, index: dict[str, Tensor]) -> Any:
+        def lane(token: Any, index: dict[str, Tensor], noise: dict[str, Tensor], own: dict[str, Tensor]) -> Any:
             nonlocal sites
-            run = self._lane(token, replacements, index, branch)
+            run = self._lane(replace(inputs, token=token), index, noise, branch, own)
             sites = run.sites
             return run.tensors
 
-        def particle(inner: Any) -> Any:
+        def particle(inner: Any, noise: dict[str, Tensor], own: dict[str, Tensor]) -> Any:
+            token = inputs.token + inner
             if points == 1:
-                return lane(token + inner, {name: i[0] for name, i in indices.items()})
-            return vectorized(lambda last, i: lane(token + inner + last, i), indices, lanes=points)
+                return lane(token, _first(indices), noise, _first(own))
+            return vectorized(lambda last, i, x: lane(token + last, i, noise, x), indices, own, lanes=points)
 
+        own = {} if branch is None or branch.shift is None else {"shift": branch.shift}
         if particles == 1:
-            tensors = tree_map(lambda x: x[None], particle(0.0))
+            tensors = tree_map(lambda x: x[None], particle(0.0, _first(uniforms), _first(own)))
         else:
-            tensors = vectorized(particle, lanes=particles)
+            tensors = vectorized(particle, uniforms, own, lanes=particles)
         if points == 1:
             tensors = tree_map(lambda x: x[:, None], tensors)
         return Run(sites, tensors)
 
     def _lane(
         self,
-        token: Tensor | float,
-        replacements: Mapping[int, Tensor],
+        inputs: Inputs,
         index: dict[str, Tensor],
+        noise: Mapping[str, Tensor],
         branch: Branch | None,
+        own: Mapping[str, Tensor],
     ) -> Run:
-        sampler = Sampler(self.assignment, self.sizes, index, branch=branch)
-        if not isinstance(token, Tensor) and not replacements:
+        sampler = Sampler(self.assignment, self.sizes, index, None, branch, own.get("shift"), inputs.memory, noise)
+        if not isinstance(inputs.token, Tensor) and not inputs.replacements:
             return self._recorded(sampler)
-        with LaneTensors(token, replacements) as mode:
+        with LaneTensors(inputs.token, inputs.replacements) as mode:
             run = self._recorded(sampler)
             return Run(run.sites, mode.own(run.tensors))
 
@@ -266,7 +307,7 @@ class Executor:
             cost = padded(kept["cost"], depth) if "cost" in kept else None
             if cost is not None and self.grid:
                 cost = _weighted(cost, log_weight)
-            draw = alternatives = base = relaxed = None
+            draw = alternatives = base = relaxed = gradients = None
             if "log_prob" in kept:
                 draw = Draw(
                     site.name,
@@ -282,6 +323,8 @@ class Executor:
                 base = padded(kept["base"], depth, batch)
                 if kept["relaxed"]:
                     relaxed = torch.stack(kept["relaxed"])
+                if kept["gradients"]:
+                    gradients = torch.stack([padded(gradient, depth, batch) for gradient in kept["gradients"]])
             entries.append(
                 Entry(
                     site.name,
@@ -295,16 +338,34 @@ class Executor:
                     alternatives,
                     base,
                     relaxed,
+                    gradients,
                 )
             )
         return Record(tuple(entries))
+
+    def first_noise(self) -> dict[str, Tensor]:
+        """The noise of one particle at every site that shares it."""
+        return _first(self._uniforms())
 
     def first_branch(self) -> dict[str, Tensor]:
         """The grid index of the first point at every summed-over site."""
         return {name: torch.zeros(site.shape, dtype=torch.long) for name, site in self.grid.items()}
 
-    def grow(self, grew: GridGrew) -> None:
-        """Give a summed-over site the points that it needs."""
+    def _uniforms(self) -> dict[str, Tensor]:
+        """The noise of sites whose particles share theirs, ``(particles, *shape)``; one sequence for all alike."""
+        found: dict[str, Tensor] = {}
+        for kind in dict.fromkeys(draws for draws, _ in self.noises.values()):
+            shapes = {name: shape for name, (draws, shape) in self.noises.items() if draws == kind}
+            uniforms = kind.uniforms(self.particles, sum(shape.numel() for shape in shapes.values()))
+            parts = torch.split(uniforms, [shape.numel() for shape in shapes.values()], dim=1)
+            found |= {n: part.reshape(-1, *shape) for (n, shape), part in zip(shapes.items(), parts, strict=True)}
+        return found
+
+    def grow(self, grew: GridGrew | SharedNoise) -> None:
+        """Give a summed-over site the points that it needs, or one that shares noise its place in it."""
+        if isinstance(grew, SharedNoise):
+            self.noises[grew.name] = (grew.draws, grew.shape)
+            return
         old = self.grid.get(grew.name)
         joint = grew.joint | (old.joint if old else frozenset())
         self.grid[grew.name] = GridSite(grew.size, joint)
@@ -356,6 +417,10 @@ def _tensors_only(site: Site) -> Any:
     if all(isinstance(leaf, Tensor) for leaf in tree_leaves(site.context)):
         return site.context
     raise InvalidProgram(f"The context of site '{site.name}' holds something that is not a tensor. Pass tensors only.")
+
+
+def _first(lanes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor[0] for name, tensor in lanes.items()}
 
 
 def _stack(lanes: tuple[Tensor, ...], shape: tuple[int, int]) -> Tensor:

@@ -23,6 +23,7 @@ from ppgrad.engine.execute import Executor, Record, Served
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.record import Program, Site, Sizes, program_of
+from ppgrad.objectives.calibration import EVERY, calibrated
 
 _REMEMBERED = 8
 """How many programs an objective remembers: the batches of an epoch come in few shapes."""
@@ -88,6 +89,7 @@ class Objective(PyroELBO):
         self.strict = strict
         self.max_branches = max_branches
         self.memory: dict[str, Memory] = {}
+        self._since_calibration = 0
         self._prepared: list[tuple[Any, Prepared]] = []
         self._reads_baselines = True
         self._assignment()
@@ -148,18 +150,18 @@ class Objective(PyroELBO):
         executor: Executor,
         token: Tensor | float = 0.0,
         replacements: Mapping[int, Tensor] | None = None,
+        memory: Mapping[str, Memory] | None = None,
     ) -> Estimate:
         """One estimate, as a pure function of the parameters, the memory and the generators' state."""
+        memory = self.memory if memory is None else memory
         with nonfinite_explained(executor):
-            records = executor.execute(token, replacements)
+            records = executor.execute(token, replacements, memory)
         if not isinstance(token, Tensor):
             check_record_finite(executor, records)
         loss, direct, served = self.combine(records)
         if not torch.is_grad_enabled():
             return Estimate(loss, loss, ())
-        terms = [
-            estimator.surrogate(draw, signal, self.memory.get(draw.name, {})) for draw, signal, estimator in served
-        ]
+        terms = [estimator.surrogate(draw, signal, memory.get(draw.name, {})) for draw, signal, estimator in served]
         scores = total([term for term in terms if term is not None])
         return Estimate(loss, direct + scores / self.num_particles, served)
 
@@ -203,6 +205,10 @@ class Objective(PyroELBO):
         return model_trace, guide_trace
 
     def _training_loss(self, prepared: Prepared) -> Tensor:
+        if self._since_calibration % EVERY == 0:
+            for site, values in calibrated(self, prepared).items():
+                self.memory[site] = {**self.memory.get(site, {}), **values}
+        self._since_calibration += 1
         estimate = self.estimate(prepared.executor)
         surrogate = estimate.surrogate
         for draw, signal, estimator in estimate.served:
