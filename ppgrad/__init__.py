@@ -51,6 +51,8 @@ _PUBLIC = {
         "Pathwise",
         "ReinMax",
         "ScoreFunction",
+        "SumAndSample",
+        "UnorderedSet",
         "StraightThrough",
         "all_estimators",
     ),

@@ -97,6 +97,11 @@ def uniform(like: Tensor) -> Tensor:
     return torch.rand(like.shape, dtype=like.dtype, device=like.device).clamp(tiny, 1 - tiny)
 
 
+def gumbel(like: Tensor) -> Tensor:
+    """Gumbel noise in the shape of a tensor."""
+    return -(-uniform(like).log()).log()
+
+
 def over_event(term: Tensor, event_dim: int) -> Tensor:
     """Sum a term over the dimensions of one event."""
     return term.sum([*range(-event_dim, 0)]) if event_dim else term

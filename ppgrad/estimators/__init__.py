@@ -20,6 +20,8 @@ from ppgrad.estimators.rodeo import Rodeo
 from ppgrad.estimators.score_function import ScoreFunction
 from ppgrad.estimators.sticking_the_landing import StickingTheLanding
 from ppgrad.estimators.straight_through import StraightThrough
+from ppgrad.estimators.sum_and_sample import SumAndSample
+from ppgrad.estimators.unordered_set import UnorderedSet
 
 __all__ = [
     "ARM",
@@ -41,6 +43,8 @@ __all__ = [
     "ScoreFunction",
     "StickingTheLanding",
     "StraightThrough",
+    "SumAndSample",
+    "UnorderedSet",
     "all_estimators",
 ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Mapping
 
 import pyro
@@ -665,7 +666,9 @@ def binomial() -> Problem:
     initial = {"logit": 0.4}
 
     def model() -> None:
-        n = ppgrad.policy("n", dist.Binomial(3, logits=parameters(initial)["logit"]))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="An output with one or more elements was resized")  # torch's own
+            n = ppgrad.policy("n", dist.Binomial(3, logits=parameters(initial)["logit"]))
         ppgrad.cost("f", (n - 1) ** 2)
 
     def value(p: Parameters) -> Tensor:
