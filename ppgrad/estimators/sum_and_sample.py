@@ -33,11 +33,11 @@ class SumAndSample(Estimator):
     Raises:
         InvalidInput: k is below 1.
 
-    Source: Liu et al. (2019), Rao-Blackwellized stochastic gradients for discrete distributions, eq. 6.
+    Source: Liu et al. (2019), Rao-Blackwellized stochastic gradients for discrete distributions, section 3.
     """
 
     facts: ClassVar[Facts] = Facts(
-        source="Liu et al. (2019), Rao-Blackwellized Stochastic Gradients for Discrete Distributions, eq. 6"
+        source="Liu et al. (2019), Rao-Blackwellized Stochastic Gradients for Discrete Distributions, section 3"
     )
     element_by_element: ClassVar[bool] = True
 

@@ -40,12 +40,12 @@ class UnorderedSet(Estimator):
         InvalidInput: k is out of range.
 
     Source: Kool, van Hoof & Welling (2020), Estimating gradients for discrete random variables by
-    sampling without replacement, eq. 17.
+    sampling without replacement, section 4.
     """
 
     facts: ClassVar[Facts] = Facts(
         source="Kool et al. (2020), Estimating Gradients for Discrete Random Variables by Sampling without "
-        "Replacement, eq. 17"
+        "Replacement, section 4"
     )
     element_by_element: ClassVar[bool] = True
 
@@ -98,7 +98,7 @@ def set_log_probabilities(log_p: Sequence[Tensor], rest: Tensor) -> dict[frozens
         log_p: the log-probability of each value of S.
         rest: the logarithm of the probability of all values outside of S.
 
-    Source: Kool et al. (2020), eq. 5 and appendix B, the sum over orders by dynamic programming.
+    Source: Kool et al. (2020), section 3; the sum over orders by dynamic programming.
     """
     everything = frozenset(range(len(log_p)))
     found = {everything: torch.zeros_like(rest)}
