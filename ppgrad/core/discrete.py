@@ -86,6 +86,13 @@ def value_at(fn: TorchDistribution, index: Tensor) -> Tensor:
     return index.to(values.dtype)
 
 
+def other_values(fn: TorchDistribution, value: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The values that were not drawn, each with its probability, which has a graph to the parameters."""
+    drawn, probabilities = index_of(fn, value), log_probabilities(fn).exp()
+    others = [(drawn + i) % len(probabilities) for i in range(1, len(probabilities))]
+    return [(probabilities.gather(0, other.unsqueeze(0)).squeeze(0), value_at(fn, other)) for other in others]
+
+
 def logits(fn: TorchDistribution) -> Tensor:
     """The logits of a Bernoulli's elements, shape batch + event, with a graph to the parameters."""
     return element(fn).logits.expand(fn.shape())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.contrast import contrast, with_weights
-from ppgrad.core.discrete import index_of, log_probabilities, not_finite, value_at
+from ppgrad.core.discrete import not_finite, other_values
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,10 @@ class LocalExpectation(Estimator):
 
     def sample(self, fn: TorchDistribution) -> Sample:
         value = fn.sample().detach()
-        drawn, log_probs = index_of(fn, value), log_probabilities(fn)
-        others = [(drawn + i) % len(log_probs) for i in range(1, len(log_probs))]
+        others = other_values(fn, value)
         if not others:
             return Sample(value)
-        index = torch.stack(others)
-        return Sample(value, with_weights(log_probs.gather(0, index).exp()), value_at(fn, index))
+        return Sample(value, with_weights(p for p, _ in others), torch.stack([other for _, other in others]))
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
         return contrast(draw, signal)
