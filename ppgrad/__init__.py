@@ -51,6 +51,7 @@ _PUBLIC = {
         "Pathwise",
         "ReinMax",
         "ScoreFunction",
+        "StochasticPerturbation",
         "SumAndSample",
         "UnorderedSet",
         "StraightThrough",

@@ -19,6 +19,7 @@ from ppgrad.estimators.relax import RELAX
 from ppgrad.estimators.rodeo import Rodeo
 from ppgrad.estimators.score_function import ScoreFunction
 from ppgrad.estimators.sticking_the_landing import StickingTheLanding
+from ppgrad.estimators.stochastic_perturbation import StochasticPerturbation
 from ppgrad.estimators.straight_through import StraightThrough
 from ppgrad.estimators.sum_and_sample import SumAndSample
 from ppgrad.estimators.unordered_set import UnorderedSet
@@ -42,6 +43,7 @@ __all__ = [
     "Rodeo",
     "ScoreFunction",
     "StickingTheLanding",
+    "StochasticPerturbation",
     "StraightThrough",
     "SumAndSample",
     "UnorderedSet",

@@ -12,7 +12,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
-from ppgrad.core.arguments import within
+from ppgrad.core.arguments import at_least, within
 from ppgrad.core.contrast import per_element
 from ppgrad.core.discrete import LEAST_LOGIT, gumbel, log_probabilities, not_finite, over_event, value_at
 
@@ -52,6 +52,7 @@ class UnorderedSet(Estimator):
     k: int = 2
 
     def __post_init__(self) -> None:
+        at_least("UnorderedSet", "k", self.k, 2)
         within("UnorderedSet", "k", self.k, 2, MOST)
 
     @classmethod
