@@ -68,6 +68,16 @@ _PUBLIC = {
         "SelfCritical",
         "VIMCO",
     ),
+    "ppgrad.policies": (
+        "BetaPolicy",
+        "CategoricalPolicy",
+        "GaussianMixture",
+        "GaussianPolicy",
+        "MixturePolicy",
+        "Policy",
+        "ScaledBeta",
+        "Squashed",
+    ),
     "ppgrad.engine.config": ("config_gradient",),
     "ppgrad.objectives": (
         "ELBO",
@@ -79,7 +89,18 @@ _PUBLIC = {
         "RenyiELBO",
     ),
     "ppgrad.analysis": ("Comparison",),
-    "ppgrad.measurement": ("Measurement", "compare", "exact_gradient", "gradient", "measure", "rollouts"),
+    "ppgrad.measurement": (
+        "Measurement",
+        "compare",
+        "exact_gradient",
+        "fisher",
+        "fisher_vector_product",
+        "gradient",
+        "measure",
+        "rollouts",
+        "score",
+    ),
+    "ppgrad.train": ("NaturalGradient",),
 }
 _ROOM = {name: room for room, names in _PUBLIC.items() for name in names}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -25,6 +25,7 @@ class Facts:
         biased: the expectation of the estimate is not the gradient.
         order: how fast the bias falls, for a biased estimator ("O(h²)").
         reparameterized: the value carries a gradient to the distribution's parameters.
+        finds_jumps: where the cost jumps, it stops the gradient of the value.
         source: paper and equation.
     """
 
@@ -32,6 +33,7 @@ class Facts:
     biased: bool = False
     order: str = ""
     reparameterized: bool = False
+    finds_jumps: bool = False
 
 
 class Sample(NamedTuple):
@@ -92,7 +94,25 @@ class Draws(ABC):
         """Noise in (0, 1) of shape ``(particles, dimensions)``."""
 
 
-class Estimator(ABC):
+class _Member:
+    """A frozen dataclass that prints as one would write it: without the fields that are at their defaults."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.__repr__ = _written  # type: ignore[method-assign]
+
+
+def _written(member: Any) -> str:
+    shown = []
+    for entry in fields(member):
+        value = getattr(member, entry.name)
+        default = entry.default if entry.default_factory is MISSING else entry.default_factory()
+        if entry.repr and (isinstance(value, Tensor) or value != default):
+            shown.append(f"{entry.name}={value!r}")
+    return f"{type(member).__name__}({', '.join(shown)})"
+
+
+class Estimator(_Member, ABC):
     """How the gradient of an expectation is estimated at one site.
 
     A member is one file with one frozen dataclass. It says how it draws (`sample`), what its
@@ -179,7 +199,7 @@ class Estimator(ABC):
         return ()
 
 
-class Baseline(ABC):
+class Baseline(_Member, ABC):
     """A control variate of `ScoreFunction`: a value to subtract that does not depend on the draw."""
 
     source: ClassVar[str]

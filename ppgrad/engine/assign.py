@@ -206,4 +206,4 @@ def alternatives(info: SiteInfo, count: int = 3) -> list[str]:
 
 
 def _short(estimator: Estimator) -> str:
-    return repr(estimator).replace("(baseline=None)", "()").replace("over=None", "")
+    return repr(estimator).replace("baseline=", "")

@@ -19,66 +19,18 @@ from ppgrad.core import (
     InvalidInput,
     InvalidProgram,
     Memory,
-    Plates,
     PpgradError,
-    Signal,
     sum_plates,
 )
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import Run, attach_alternatives, event_dim_of
-from ppgrad.engine.credit import SequencePath, downstream_costs
+from ppgrad.engine.entries import Entry, Record, padded
 from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
 
 Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
 """An objective's own part of a run: the cost of each site, or None."""
-
-Served = tuple[Draw, Signal, Estimator]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One site of a `Record`: over all lanes, padded to a common number of plate dimensions."""
-
-    name: str
-    plates: Plates
-    sequence: SequencePath
-    is_random: bool
-    is_summed_over: bool
-    estimator: Estimator | None
-    cost: Tensor | None
-    draw: Draw | None
-    alternatives: Tensor | None
-    base: Tensor | None
-    relaxed: Tensor | None
-    gradients: Tensor | None
-
-
-@dataclass(frozen=True)
-class Record:
-    """One execution: the sites in program order, all lanes at once.
-
-    Lanes whose programs took different turns come as records of their own.
-    """
-
-    entries: tuple[Entry, ...]
-
-    @property
-    def costs(self) -> list[Tensor]:
-        return [entry.cost for entry in self.entries if entry.cost is not None]
-
-    def served(self) -> list[Served]:
-        """Each draw that has a surrogate, with the cost downstream of it."""
-        return [
-            (
-                entry.draw,
-                Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed, entry.gradients),
-                entry.estimator,
-            )
-            for entry, parts in zip(self.entries, downstream_costs(self.entries), strict=True)
-            if entry.draw is not None and entry.estimator is not None
-        ]
 
 
 @dataclass(frozen=True)
@@ -168,7 +120,7 @@ class Executor:
             return self._vectorized(inputs, indices, uniforms, branch)
 
         if isinstance(inputs.token, Tensor):
-            return [self._record(self._with_alternatives(all_lanes))]
+            return [self._record(self._with_alternatives(all_lanes, in_vmap=True))]
         if self.vectorize and (self.particles, self.grid_points) != (1, 1):
             state = pyro.util.get_rng_state()
             try:
@@ -202,7 +154,7 @@ class Executor:
         self.vectorize = False
         note_of_loop(self.program.model, error)
 
-    def _with_alternatives(self, lanes: Callable[[Branch | None], Run]) -> Run:
+    def _with_alternatives(self, lanes: Callable[[Branch | None], Run], in_vmap: bool = False) -> Run:
         """The program as drawn, with the costs of each alternative beside the site that asked for it."""
         start = pyro.util.get_rng_state()
         run = lanes(None)
@@ -216,7 +168,8 @@ class Executor:
                 return self._record(lanes(branch))
 
         try:
-            attach_alternatives(run, self._record(run).entries, replay, self._count_alternatives, self.couples_lanes)
+            entries = self._record(run).entries
+            attach_alternatives(run, entries, replay, self._count_alternatives, self.couples_lanes, in_vmap)
         finally:
             pyro.util.set_rng_state(end)
         return run
@@ -394,18 +347,6 @@ class Executor:
             f"for by {listed}. "
             "Choose ScoreFunction() for some of them, or raise max_branches."
         )
-
-
-def padded(tensor: Tensor, depth: int, batch: int | None = None) -> Tensor:
-    """Insert ones behind the two lane dimensions, up to ``depth`` plate dimensions.
-
-    Args:
-        tensor: lanes, then ``batch`` dimensions, then anything.
-        depth: how many dimensions are to stand where the batch dimensions do.
-        batch: how many there are; None for all but the lanes.
-    """
-    missing = depth - (tensor.dim() - 2 if batch is None else batch)
-    return tensor.reshape(*tensor.shape[:2], *[1] * missing, *tensor.shape[2:]) if missing > 0 else tensor
 
 
 def _weighted(cost: Tensor, log_weight: Tensor | float) -> Tensor:

@@ -14,7 +14,8 @@ from torch import Tensor
 from ppgrad.core import NonFinite, PpgradError, Unsupported
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import cannot_relax
-from ppgrad.engine.execute import Executor, Record
+from ppgrad.engine.entries import Record
+from ppgrad.engine.execute import Executor
 from ppgrad.engine.inspect_run import (
     check_finite,
     check_gradient_paths,
@@ -72,7 +73,7 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         costs = executor.costs(sites)
         check_finite(sites, costs)
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
-        check_gradient_paths(sites, costs, strict)
+        check_gradient_paths(sites, costs, strict, dict(executor.assignment.served()))
         for site in sites:
             if site.drawn is not None and site.drawn.alternatives and getattr(site.estimator, "relaxes", False):
                 _check_relaxed(executor, site.name)

@@ -40,7 +40,7 @@ class InverseVariance(Estimator):
     simulators give better policy gradients?, section 5.
     """
 
-    facts: ClassVar[Facts] = Facts(source="Parmas et al. (2018), PIPPS, eq. 9", reparameterized=True)
+    facts: ClassVar[Facts] = Facts(source="Parmas et al. (2018), PIPPS, eq. 9", reparameterized=True, finds_jumps=True)
 
     score: ScoreFunction = field(default_factory=ScoreFunction)
     pathwise: Pathwise = field(default_factory=Pathwise)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidInput, Signal, Unsupported, sum_lane
-from ppgrad.engine.execute import Record, Served
+from ppgrad.engine.entries import Record, Served
 from ppgrad.engine.record import Sizes
 from ppgrad.objectives.objective import Objective, merged
 

@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from ppgrad.core import Draw, Estimator, InvalidInput, InvalidProgram, Memory, Signal
 from ppgrad.engine.assign import Assignment, Choice
-from ppgrad.engine.execute import Executor, Record, Served
+from ppgrad.engine.entries import Record, Served
+from ppgrad.engine.execute import Executor
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.record import Program, Site, Sizes, program_of
