@@ -5,6 +5,8 @@ from ppgrad.estimators.arm import ARM
 from ppgrad.estimators.disarm import DisARM
 from ppgrad.estimators.double_control_variate import DoubleControlVariate
 from ppgrad.estimators.enumerate import Enumerate
+from ppgrad.estimators.evolution_strategies import EvolutionStrategies
+from ppgrad.estimators.finite_difference import FiniteDifference
 from ppgrad.estimators.gumbel_rao import GumbelRao
 from ppgrad.estimators.gumbel_softmax import GumbelSoftmax
 from ppgrad.estimators.interpolated import Interpolated
@@ -18,6 +20,7 @@ from ppgrad.estimators.reinmax import ReinMax
 from ppgrad.estimators.relax import RELAX
 from ppgrad.estimators.rodeo import Rodeo
 from ppgrad.estimators.score_function import ScoreFunction
+from ppgrad.estimators.spsa import SPSA
 from ppgrad.estimators.sticking_the_landing import StickingTheLanding
 from ppgrad.estimators.stochastic_perturbation import StochasticPerturbation
 from ppgrad.estimators.straight_through import StraightThrough
@@ -28,9 +31,12 @@ __all__ = [
     "ARM",
     "REBAR",
     "RELAX",
+    "SPSA",
     "DisARM",
     "DoubleControlVariate",
     "Enumerate",
+    "EvolutionStrategies",
+    "FiniteDifference",
     "GumbelRao",
     "GumbelSoftmax",
     "Interpolated",
