@@ -118,7 +118,9 @@ def _constraints(base: TorchDistribution) -> Mapping[str, constraints.Constraint
 def _constants(base: TorchDistribution) -> dict[str, Any]:
     """What else the class is called with, as far as the instance remembers it."""
     moved = set(parameters(base)) | set(_CHOSEN)
-    names = [name for name in inspect.signature(type(base).__init__).parameters if name not in ("self", "validate_args")]
+    names = [
+        name for name in inspect.signature(type(base).__init__).parameters if name not in ("self", "validate_args")
+    ]
     return {name: getattr(base, name) for name in names if name not in moved and hasattr(base, name)}
 
 

@@ -60,7 +60,10 @@ __all__ = [
 def all_estimators() -> tuple[type[Estimator], ...]:
     """Every estimator class, in alphabetical order.
 
-    >>> [estimator.__name__ for estimator in all_estimators()]
-    ['ARM', 'DisARM', 'Enumerate', 'LocalExpectation', 'MeasureValued', 'Pathwise', 'REBAR', 'ScoreFunction']
+    >>> [estimator.__name__ for estimator in all_estimators()]  # doctest: +NORMALIZE_WHITESPACE
+    ['ARM', 'DisARM', 'DoubleControlVariate', 'Enumerate', 'EvolutionStrategies', 'FiniteDifference',
+     'GumbelRao', 'GumbelSoftmax', 'Interpolated', 'InverseVariance', 'LocalExpectation', 'MeasureValued',
+     'MuProp', 'Pathwise', 'REBAR', 'RELAX', 'ReinMax', 'Rodeo', 'SPSA', 'ScoreFunction', 'StickingTheLanding',
+     'StochasticPerturbation', 'StraightThrough', 'SumAndSample', 'UnorderedSet']
     """
     return tuple(globals()[name] for name in sorted(__all__) if name != "all_estimators")

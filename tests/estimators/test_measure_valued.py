@@ -71,7 +71,7 @@ def test_a_learned_concentration_is_refused() -> None:
         p = parameters({"a": A, "b": B})
         ppgrad.cost("f", ppgrad.policy("x", dist.Gamma(p["a"], p["b"])))
 
-    with pytest.raises(Unsupported, match="site 'x': the concentration of Gamma requires a gradient.*no closed form"):
+    with pytest.raises(Unsupported, match=r"site 'x': the concentration of Gamma requires a gradient.*no closed form"):
         ppgrad.gradient(ExpectedReturn(MeasureValued()), program, seed=0)
 
 
