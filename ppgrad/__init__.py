@@ -64,6 +64,7 @@ _PUBLIC = {
         "Constant",
         "Critic",
         "DeltaMethod",
+        "GeneralizedAdvantage",
         "LeaveOneOut",
         "MovingAverage",
         "OptimalConstant",

@@ -130,6 +130,16 @@ class Estimator(_Member, ABC):
     leaves_support: ClassVar[bool] = False
     """Whether the value drawn may lie between those of the distribution."""
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it reads the chain of draws that it serves."""
+        return False
+
+    @property
+    def account(self) -> Facts:
+        """The facts of this very instance."""
+        return self.facts
+
     @classmethod
     @abstractmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -216,6 +226,16 @@ class Baseline(_Member, ABC):
     def references(self, fn: TorchDistribution) -> Tensor | None:
         """Values to run the program again with, ``(n, *batch, *event)``: its costs come as alternatives."""
         return None
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it reads the chain of draws that it serves."""
+        return False
+
+    @property
+    def bias(self) -> str:
+        """How the estimate is biased with it; nothing if it is not."""
+        return ""
 
     @property
     def compares_particles(self) -> bool:

@@ -71,6 +71,7 @@ class Executor:
     grid: dict[str, GridSite] = field(default_factory=dict)
     alternatives: dict[str, int] = field(default_factory=dict)
     max_looped: int | None = None
+    discounts: Callable[[Sequence[Site]], Sequence[float]] | None = None
     noises: dict[str, tuple[Draws, torch.Size]] = field(default_factory=dict)
 
     @property
@@ -233,6 +234,8 @@ class Executor:
                     kept |= {"value": site.value, "log_prob": site.density, "extras": dict(drawn.extras)}
                     if site.context is not None:
                         kept["context"] = _tensors_only(site)
+                    if site.active is not None:
+                        kept["active"] = site.active.expand(site.fn.batch_shape)
             tensors.append(kept)
         return Run(sites, tensors)
 
@@ -251,7 +254,8 @@ class Executor:
         # A site not yet reached is shared by all of its grid points; its share becomes its weight.
         log_weight: Tensor | float = -math.log(self.grid_points)
         entries = []
-        for site, kept in zip(run.sites, run.tensors, strict=True):
+        discounts = [1.0] * len(run.sites) if self.discounts is None else self.discounts(run.sites)
+        for site, kept, discount in zip(run.sites, run.tensors, discounts, strict=True):
             batch = len(site.fn.batch_shape)
             if "log_weight" in kept:
                 grid = self.grid[site.name]
@@ -270,6 +274,8 @@ class Executor:
                     event_dim_of(site),
                     kept.get("context"),
                     {key: padded(extra, depth, batch) for key, extra in kept["extras"].items()},
+                    discount,
+                    padded(kept["active"], depth) if "active" in kept else None,
                 )
             if "alternatives" in kept:
                 alternatives = torch.stack([padded(cost, depth, batch) for cost in kept["alternatives"]])

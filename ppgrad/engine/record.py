@@ -234,7 +234,11 @@ class Site:
     @cached_property
     def log_prob(self) -> Tensor:
         """The log-probability with Pyro's scale and mask: a term of a bound, or a reward."""
-        return scale_and_mask(self._raw_log_prob, self._scale, self._mask)
+        return self.weighted(self._raw_log_prob)
+
+    def weighted(self, term: Tensor) -> Tensor:
+        """A term of the site's batch shape with Pyro's scale and mask."""
+        return scale_and_mask(term, self._scale, self._mask)
 
     @cached_property
     def density(self) -> Tensor:
@@ -243,6 +247,11 @@ class Site:
         if self.estimator is not None and self.estimator.facts.reparameterized:
             return fn.log_prob(self.value.detach())
         return self._raw_log_prob if fn is self.fn else fn.log_prob(self.value)
+
+    @property
+    def active(self) -> Tensor | None:
+        """Where something depends on the draw; None for everywhere."""
+        return self.infer.get("active")
 
     @property
     def context(self) -> Any:

@@ -107,6 +107,10 @@ class Objective(PyroELBO):
     def costs(self, sites: Sequence[Site]) -> Sequence[Tensor | None]:
         """The cost of each site of a run: what the objective adds up, with the sign turned."""
 
+    def discounts(self, sites: Sequence[Site]) -> Sequence[float]:
+        """For each site, by what a reward that is earned next is multiplied."""
+        return [1.0] * len(sites)
+
     def check(self, program: Program) -> None:
         """Raise if the program does not have what the objective needs."""
 
@@ -139,6 +143,7 @@ class Objective(PyroELBO):
                 self.max_branches,
                 self.vectorize_particles,
                 self.couples_lanes,
+                discounts=self.discounts,
             )
             prepared = prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw)
             others = [(seen, known) for seen, known in self._prepared if seen != key]
@@ -247,7 +252,9 @@ def merged(served: Sequence[Served]) -> tuple[Served, ...]:
     """
     groups: dict[Any, list[Served]] = {}
     for draw, signal, estimator in served:
-        key = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
+        key: Any = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
+        if estimator.looks_ahead:
+            key = (len(groups),)
         groups.setdefault(key, []).append((draw, signal, estimator))
     return tuple(group[0] if len(group) == 1 else _joined(group) for group in groups.values())
 
@@ -263,6 +270,8 @@ def _joined(group: list[Served]) -> Served:
         first.event_dim,
         None if first.context is None else tree_map(lambda *lanes: torch.cat(lanes), *(d.context for d in draws)),
         {key: torch.cat([draw.extras[key] for draw in draws]) for key in first.extras},
+        first.discount,
+        None if first.active is None else torch.cat([draw.active for draw in draws if draw.active is not None]),
     )
     return joined, Signal.joined([signal for _, signal, _ in group]), group[0][2]
 

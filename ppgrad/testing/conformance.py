@@ -76,7 +76,7 @@ def conformance_cases(
 
 def serves(estimator: Estimator, problem: Problem) -> bool:
     """Whether some site of the problem takes the estimator, which may then be unbiased there."""
-    facts = estimator.facts
+    facts = estimator.account
     if facts.biased or (facts.reparameterized and not facts.finds_jumps and not problem.smooth):
         return False
     served: list[str] = []
