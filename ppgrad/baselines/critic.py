@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
-from ppgrad.core import Baseline, Draw, InvalidAssignment, InvalidProgram, Memory, Signal, SiteInfo
+from ppgrad.core import Baseline, Draw, InvalidAssignment, Memory, Signal, SiteInfo
+from ppgrad.core.modules import fit_to_signal, over_lanes
 
 
 @dataclass(frozen=True)
 class Critic(Baseline):
     """b = −``module(context)``, regressed on the signal: (f − b)², its own loss, its own parameters.
 
-    The module predicts the return to come (a state-value function), the signal f is a cost. Under
+    The module predicts the return to come (a state-value function), the signal f is a cost. Under a
+    discount it predicts what is to come as seen from there: b = −γ^t ``module(context)``. Under
     SVI and `ELBOModule` its parameters train with the others; neither the context nor the policy
     gets a gradient from it.
 
@@ -38,7 +40,7 @@ class Critic(Baseline):
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        return (cls(_MeanOfContext()),)
+        return (cls(MeanOfContext()),)
 
     def refuses(self, site: SiteInfo) -> str | None:
         if site.has_context:
@@ -46,38 +48,28 @@ class Critic(Baseline):
         return "Critic reads the site's context, and it has none; write ppgrad.policy(…, context=state)"
 
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        context = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, draw.context)
-        return -fit_to_signal(over_lanes(self.module, context), signal.value, draw.name)
+        return self.cost(draw, signal).detach()
 
     def own_loss(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        return (signal.value - self.predict(draw, signal, memory)).square().mean()
+        return self.loss_on(signal.value, draw, signal)
+
+    def cost(self, draw: Draw, signal: Signal) -> Tensor:
+        """The cost to come that it predicts, of the signal's shape; 0 where nothing depends on the draw."""
+        context = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, draw.context)
+        returns = fit_to_signal(over_lanes(self.module, context), signal.value, draw.name)
+        cost = -draw.discount * returns
+        return cost if draw.active is None else cost * draw.active
+
+    def loss_on(self, target: Tensor, draw: Draw, signal: Signal) -> Tensor:
+        """The mean squared error of the prediction, in undiscounted units."""
+        return ((target - self.cost(draw, signal)) / draw.discount).square().mean()
 
     def modules(self) -> tuple[torch.nn.Module, ...]:
         return (self.module,)
 
 
-def over_lanes(function: Any, context: Any) -> Tensor:
-    """Call ``function`` on each lane of ``context``, as the program would have called it."""
-    lanes = tree_leaves(context)[0].shape[:2]
-    if lanes == (1, 1):
-        return function(tree_map(lambda x: x[0, 0], context))[None, None]
-    return torch.vmap(torch.vmap(function, randomness="different"), randomness="different")(context)
-
-
-def fit_to_signal(values: Tensor, signal: Tensor, site: str) -> Tensor:
-    """Give a prediction the padded shape of the signal; a trailing feature of size one may go."""
-    plates = signal.shape[2:]
-    for shape in (values.shape[2:], values.shape[2:-1] if values.shape[-1:] == (1,) else None):
-        if shape is not None and len(shape) <= len(plates) and shape == plates[len(plates) - len(shape) :]:
-            return values.reshape(*values.shape[:2], *[1] * (len(plates) - len(shape)), *shape)
-    raise InvalidProgram(
-        f"The critic of site '{site}' returned shape {tuple(values.shape[2:])}, and the signal has shape "
-        f"{tuple(plates)}. Return one number for each element of the site's plates."
-    )
-
-
-class _MeanOfContext(torch.nn.Module):
+class MeanOfContext(torch.nn.Module):
     """A critic without parameters to train, for the conformance tests."""
 
     def forward(self, context: Tensor) -> Tensor:
-        return context.mean(-1)
+        return context.to(torch.get_default_dtype()).mean(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,9 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import MaskedDistribution, TorchDistributionMixin
 from torch import Tensor
-from torch.distributions import Independent, TransformedDistribution, constraints
+from torch.distributions import Distribution, Independent, Transform, TransformedDistribution, constraints
+
+from ppgrad.core.errors import Unsupported
 
 
 def distribution_name(fn: object) -> str:
@@ -27,6 +30,37 @@ def without_mask(fn: dist.TorchDistribution) -> dist.TorchDistribution:
         base = without_mask(fn.base_dist)
         return fn if base is fn.base_dist else dist.Independent(base, fn.reinterpreted_batch_ndims)
     return fn
+
+
+def unvalidated(fn: dist.TorchDistribution) -> dist.TorchDistribution:
+    """A copy of ``fn`` that evaluates its density outside of its support, too."""
+    other = copy.copy(fn)
+    other._validate_args = False
+    if hasattr(other, "base_dist"):
+        other.base_dist = unvalidated(other.base_dist)
+    return other
+
+
+def detached(fn: dist.TorchDistribution) -> dist.TorchDistribution:
+    """A copy of ``fn`` whose parameters pass no gradient on."""
+    return _detached(fn, {})
+
+
+def _detached(item: Any, memo: dict[int, Any]) -> Any:
+    if isinstance(item, Tensor):
+        return item.detach()
+    if isinstance(item, list | tuple) and not isinstance(item, torch.Size):
+        return type(item)(_detached(part, memo) for part in item)
+    if not isinstance(item, Distribution | Transform | torch.nn.Module):
+        return item
+    if id(item) not in memo:
+        if isinstance(item, torch.nn.Module) and any(True for _ in item.parameters()):
+            raise Unsupported(
+                f"{type(item).__name__} holds parameters of its own, which cannot be stopped in its density."
+            )
+        memo[id(item)] = other = copy.copy(item)
+        vars(other).update({key: _detached(part, memo) for key, part in vars(item).items()})
+    return memo[id(item)]
 
 
 def is_deterministic(fn: object) -> bool:
@@ -54,6 +88,18 @@ def is_partly_reparameterized(fn: dist.TorchDistribution) -> bool:
 def is_straight_through(fn: dist.TorchDistribution) -> bool:
     """Whether ``rsample`` of ``fn`` passes a gradient through a discrete value."""
     return distribution_name(fn).endswith("StraightThrough")
+
+
+def not_reparameterized(fn: dist.TorchDistribution) -> str | None:
+    """Why no gradient may go through a sample of ``fn``, or None if one may."""
+    name = distribution_name(fn)
+    if not fn.has_rsample:
+        return f"{name} has no reparameterized sample"
+    if is_straight_through(fn):
+        return f"{name} passes a biased gradient through a discrete value"
+    if is_partly_reparameterized(fn):
+        return f"{name} is only partly reparameterized"
+    return None
 
 
 def leaves(outputs: Tensor) -> list[Tensor]:

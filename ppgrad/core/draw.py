@@ -40,6 +40,8 @@ class Draw:
         context: what a learned baseline may look at; tensors with the lane dimensions in front.
         extras: further tensors that the estimator's ``sample`` handed out: lanes, padded plates,
             and whatever they have to the right of the batch shape.
+        discount: by what the objective multiplies a reward that is earned next.
+        active: where the draw matters; None for everywhere.
     """
 
     name: str
@@ -49,6 +51,24 @@ class Draw:
     event_dim: int = 0
     context: Any = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    discount: float = 1.0
+    active: Tensor | None = None
+
+
+class Chain:
+    """The draws of one execution that one estimator serves, in program order, with their signals.
+
+    ``cache`` holds what was computed for all of them at once.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Draw, Signal]] = []
+        self.cache: dict[Any, Any] = {}
+
+    def append(self, draw: Draw, signal: Signal) -> None:
+        """Add the next draw, and tell its signal its place."""
+        signal.chain, signal.place = self, len(self.steps)
+        self.steps.append((draw, signal))
 
 
 class Signal:
@@ -63,6 +83,8 @@ class Signal:
         base: the same of the value drawn; the scope of costs is that of the alternatives.
         relaxed: for an estimator that relaxes, the whole downstream cost of each alternative's
             branch, with its graph and every cost counted once: ``(n, *lanes)``.
+        gradients: for an estimator that differentiates, the gradient of the downstream cost with
+            respect to the value in the branch of each alternative.
         others: where lanes share a cost, the mean cost of the lanes that do not share this one's.
         without: where lanes share a cost, what it is expected to be without this lane.
     """
@@ -74,6 +96,7 @@ class Signal:
         alternatives: Tensor | None = None,
         base: Tensor | None = None,
         relaxed: Tensor | None = None,
+        gradients: Tensor | None = None,
         others: Tensor | None = None,
         without: Tensor | None = None,
     ):
@@ -82,8 +105,11 @@ class Signal:
         self._alternatives = alternatives
         self._base = base
         self._relaxed = relaxed
+        self._gradients = gradients
         self.others = others
         self.without = without
+        self.chain = Chain()
+        self.place = 0
 
     @property
     def alternatives(self) -> Tensor:
@@ -104,6 +130,19 @@ class Signal:
     def relaxed(self) -> Tensor:
         """The whole downstream cost of each alternative's branch, with its graph."""
         return _given(self._relaxed)
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether those runs were differentiated."""
+        return self._gradients is not None
+
+    @property
+    def gradients(self) -> Tensor:
+        """The gradient of the downstream cost with respect to the value, at each alternative.
+
+        Shape ``(n, *lanes, *padded plates, *event)``.
+        """
+        return _given(self._gradients)
 
     @property
     def base(self) -> Tensor:
@@ -129,6 +168,7 @@ class Signal:
             together([signal._alternatives for signal in signals], 1),
             together([signal._base for signal in signals], 0),
             together([signal._relaxed for signal in signals], 1),
+            together([signal._gradients for signal in signals], 1),
             together([signal.others for signal in signals], 0),
             together([signal.without for signal in signals], 0),
         )

@@ -108,15 +108,22 @@ class Assignment:
                     f"The glob {glob!r} of sites= matches no random site. The random sites: {there}."
                 )
 
+    def served(self) -> list[tuple[str, Estimator]]:
+        """The sites met so far that an estimator serves."""
+        return [(name, member) for name, member in self._met.items() if member is not None]
+
     def used(self) -> list[Estimator]:
         """The estimators that serve the sites met so far, each once."""
         found = {repr(estimator): estimator for estimator in self._met.values() if estimator is not None}
         return list(found.values())
 
-    @property
-    def wants_alternatives(self) -> bool:
-        """Whether some site met so far has an estimator with alternatives."""
-        return any(estimator is not None and estimator.has_alternatives for estimator in self._met.values())
+    def relaxed_sites(self, changed: str | None = None) -> list[tuple[str, Estimator]]:
+        """The sites met so far whose values may lie between those of their distribution; ``changed`` does."""
+        return [
+            (name, member)
+            for name, member in self._met.items()
+            if member is not None and (member.leaves_support or name == changed)
+        ]
 
     def modules(self) -> list[torch.nn.Module]:
         """The modules that the estimators train by losses of their own."""
@@ -199,4 +206,4 @@ def alternatives(info: SiteInfo, count: int = 3) -> list[str]:
 
 
 def _short(estimator: Estimator) -> str:
-    return repr(estimator).replace("(baseline=None)", "()").replace("over=None", "")
+    return repr(estimator).replace("baseline=", "")

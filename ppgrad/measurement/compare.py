@@ -82,13 +82,13 @@ def compare(
                 bar.set_description(label)
                 replicate(objective, prepared[label], 2, seed, chunk_size)
                 found = replicate(objective, prepared[label], replicates, seed, chunk_size)
-                used = [e for e in prepared[label].executor.assignment.used() if e.facts.biased]
+                used = [e for e in prepared[label].executor.assignment.used() if e.account.biased]
                 estimators[label] = EstimatorDraws(
                     draws=_arrays(found.draws),
                     evaluations=found.evaluations,
                     seconds=found.seconds,
                     biased=bool(used),
-                    order=", ".join(e.facts.order for e in used if e.facts.order),
+                    order=", ".join(e.account.order for e in used if e.account.order),
                     description=repr(objective),
                 )
                 bar.update()

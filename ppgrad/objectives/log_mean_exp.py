@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidInput, Signal, Unsupported, sum_lane
-from ppgrad.engine.execute import Record, Served
+from ppgrad.engine.entries import Record, Served
 from ppgrad.engine.record import Sizes
 from ppgrad.objectives.objective import Objective, merged
 
@@ -99,9 +99,15 @@ class _Group:
             if additive.has_relaxed:
                 change = additive.relaxed - additive.base.reshape(additive.relaxed.shape[1:])
                 relaxed = self._replaced(change, lanes)
-        without = None if self._without is None else shaped(self._without)
         return Signal(
-            {frozenset(): shaped(self._shared)}, frozenset(), alternatives, base, relaxed, shaped(self._others), without
+            {frozenset(): shaped(self._shared)},
+            frozenset(),
+            alternatives,
+            base,
+            relaxed,
+            additive.gradients if additive.has_gradients else None,
+            shaped(self._others),
+            None if self._without is None else shaped(self._without),
         )
 
     def _cost(self, log_sum: Tensor) -> Tensor:

@@ -19,10 +19,12 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from ppgrad.core import Draw, Estimator, InvalidInput, InvalidProgram, Memory, Signal
 from ppgrad.engine.assign import Assignment, Choice
-from ppgrad.engine.execute import Executor, Record, Served
+from ppgrad.engine.entries import Record, Served
+from ppgrad.engine.execute import Executor
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.record import Program, Site, Sizes, program_of
+from ppgrad.objectives.calibration import EVERY, calibrated
 
 _REMEMBERED = 8
 """How many programs an objective remembers: the batches of an epoch come in few shapes."""
@@ -90,6 +92,7 @@ class Objective(PyroELBO):
         self.strict = strict
         self.max_branches = max_branches
         self.memory: dict[str, Memory] = {}
+        self._since_calibration = 0
         self._prepared: list[tuple[Any, Prepared]] = []
         self._reads_baselines = True
         self._assignment()
@@ -105,6 +108,10 @@ class Objective(PyroELBO):
     @abstractmethod
     def costs(self, sites: Sequence[Site]) -> Sequence[Tensor | None]:
         """The cost of each site of a run: what the objective adds up, with the sign turned."""
+
+    def discounts(self, sites: Sequence[Site]) -> Sequence[float]:
+        """For each site, by what a reward that is earned next is multiplied."""
+        return [1.0] * len(sites)
 
     def check(self, program: Program) -> None:
         """Raise if the program does not have what the objective needs."""
@@ -138,6 +145,7 @@ class Objective(PyroELBO):
                 self.max_branches,
                 self.vectorize_particles,
                 self.couples_lanes,
+                discounts=self.discounts,
             )
             prepared = prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw)
             others = [(seen, known) for seen, known in self._prepared if seen != key]
@@ -150,18 +158,18 @@ class Objective(PyroELBO):
         executor: Executor,
         token: Tensor | float = 0.0,
         replacements: Mapping[int, Tensor] | None = None,
+        memory: Mapping[str, Memory] | None = None,
     ) -> Estimate:
         """One estimate, as a pure function of the parameters, the memory and the generators' state."""
+        memory = self.memory if memory is None else memory
         with nonfinite_explained(executor):
-            records = executor.execute(token, replacements)
+            records = executor.execute(token, replacements, memory)
         if not isinstance(token, Tensor):
             check_record_finite(executor, records)
         loss, direct, served = self.combine(records)
         if not torch.is_grad_enabled():
             return Estimate(loss, loss, (), tuple(records))
-        terms = [
-            estimator.surrogate(draw, signal, self.memory.get(draw.name, {})) for draw, signal, estimator in served
-        ]
+        terms = [estimator.surrogate(draw, signal, memory.get(draw.name, {})) for draw, signal, estimator in served]
         scores = total([term for term in terms if term is not None])
         return Estimate(loss, direct + scores / self.num_particles, served, tuple(records))
 
@@ -181,7 +189,9 @@ class Objective(PyroELBO):
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """A scalar whose value is `loss` and whose gradient estimates that of the loss."""
-        return self._learned(self.estimate(self.prepare(model, guide, args, kwargs).executor))
+        prepared = self.prepare(model, guide, args, kwargs)
+        self._calibrate(prepared)
+        return self._surrogate(self.estimate(prepared.executor))
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """`loss`, with the gradient's estimate added to each parameter's ``grad``."""
@@ -190,8 +200,9 @@ class Objective(PyroELBO):
     def accumulate_gradients(self, prepared: Prepared) -> Estimate:
         """One estimate, its gradient added to each parameter's ``grad``; baselines and critics learn from it."""
         announce(prepared.parameters, prepared.announces)
+        self._calibrate(prepared)
         estimate = self.estimate(prepared.executor)
-        loss = self._learned(estimate)
+        loss = self._surrogate(estimate)
         self._register_critics(prepared.executor)
         if loss.requires_grad:
             torch_backward(loss, retain_graph=self.retain_graph)
@@ -208,8 +219,23 @@ class Objective(PyroELBO):
         guide_trace, model_trace = traces(self.prepare(model, guide, args, kwargs).executor)
         return model_trace, guide_trace
 
-    def _learned(self, estimate: Estimate) -> Tensor:
-        """A scalar to differentiate, with the critics' losses; the memory goes on."""
+    def learned(self) -> dict[str, Any]:
+        """What training has taught the objective, as plain containers: all that `relearn` needs."""
+        memory = {site: dict(values) for site, values in self.memory.items()}
+        return {"memory": memory, "since_calibration": self._since_calibration}
+
+    def relearn(self, learned: Mapping[str, Any]) -> None:
+        """Go on from `learned`."""
+        self.memory, self._since_calibration = dict(learned["memory"]), learned["since_calibration"]
+
+    def _calibrate(self, prepared: Prepared) -> None:
+        if self._since_calibration % EVERY == 0:
+            for site, values in calibrated(self, prepared).items():
+                self.memory[site] = {**self.memory.get(site, {}), **values}
+        self._since_calibration += 1
+
+    def _surrogate(self, estimate: Estimate) -> Tensor:
+        """A scalar to differentiate, with the critics' losses; the memory learns from it."""
         surrogate = estimate.surrogate
         for draw, signal, estimator in estimate.served:
             memory = self.memory.get(draw.name, {})
@@ -246,7 +272,9 @@ def merged(served: Sequence[Served]) -> tuple[Served, ...]:
     """
     groups: dict[Any, list[Served]] = {}
     for draw, signal, estimator in served:
-        key = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
+        key: Any = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
+        if estimator.looks_ahead:
+            key = (len(groups),)
         groups.setdefault(key, []).append((draw, signal, estimator))
     return tuple(group[0] if len(group) == 1 else _joined(group) for group in groups.values())
 
@@ -262,6 +290,8 @@ def _joined(group: list[Served]) -> Served:
         first.event_dim,
         None if first.context is None else tree_map(lambda *lanes: torch.cat(lanes), *(d.context for d in draws)),
         {key: torch.cat([draw.extras[key] for draw in draws]) for key in first.extras},
+        first.discount,
+        None if first.active is None else torch.cat([draw.active for draw in draws if draw.active is not None]),
     )
     return joined, Signal.joined([signal for _, signal, _ in group]), group[0][2]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Mapping
 
 import pyro
@@ -48,7 +49,7 @@ def all_problems() -> dict[str, Problem]:
         coupled_plate, mixed, normal_chain, scaled, sequential_plate, episodes, local_global_local,
         conjugate_elbo, discrete_elbo, subsampled_elbo, random_transition, discounted, poisson,
         importance_discrete, importance_mixed, renyi, entropic_risk, max_ent_return,
-        sequential_elbo, nested_loops,
+        sequential_elbo, nested_loops, categoricals, one_hot, binomial, geometric, gamma_rate, normal_vectors,
     )  # fmt: skip
     return {builder.__name__: builder() for builder in builders}
 
@@ -196,7 +197,7 @@ def coupled_plate() -> Problem:
     def model() -> None:
         p = parameters(initial)
         with pyro.plate("n", 3):
-            b = ppgrad.policy("b", dist.Bernoulli(logits=p["logits"]))
+            b = ppgrad.policy("b", dist.Bernoulli(logits=p["logits"]), context=torch.arange(3))
             ppgrad.reward("inside", b * torch.tensor([1.0, 2.0, -1.0]))
         ppgrad.cost("outside", (b.sum(-1) - 1) ** 2)
 
@@ -622,6 +623,105 @@ def nested_loops() -> Problem:
         return (q[0] + 2 * q[1]) * r
 
     return Problem(model, ExpectedReturn, "loops walked twice", exact=closed_form(initial, value))
+
+
+def categoricals() -> Problem:
+    """x_n ~ Categorical in a plate; a cost of each and one that couples them."""
+    initial = {"logits": [[0.3, -0.6, 0.1, 0.8], [-0.2, 0.5, 1.2, -1.0]]}
+    gains = [0.5, -1.0, 2.0, 0.3]
+
+    def model() -> None:
+        p, table = parameters(initial), torch.tensor(gains) * 1.0
+        with pyro.plate("n", 2):
+            x = ppgrad.policy("x", dist.Categorical(logits=p["logits"]))
+            ppgrad.reward("inside", table.index_select(0, x))
+        ppgrad.cost("outside", (x.sum(-1) - 2) ** 2)
+
+    def value(p: Parameters) -> Tensor:
+        log_q, total = p["logits"].log_softmax(-1), torch.zeros(())
+        for a, b in itertools.product(range(4), repeat=2):
+            total = total + (log_q[0, a] + log_q[1, b]).exp() * (gains[a] + gains[b] - (a + b - 2) ** 2)
+        return total
+
+    return Problem(model, ExpectedReturn, "Categorical sites, coupled", exact=closed_form(initial, value))
+
+
+def one_hot() -> Problem:
+    """x_i ~ OneHotCategorical, two of them in one event; f = (c·x₀)(c·x₁)."""
+    initial = {"logits": [[0.3, -0.6, 0.1], [-0.2, 0.5, 1.2]]}
+    gains = [0.5, -1.0, 2.0]
+
+    def model() -> None:
+        x = ppgrad.policy("x", dist.OneHotCategorical(logits=parameters(initial)["logits"]).to_event(1))
+        ppgrad.cost("f", (x @ (torch.tensor(gains) * 1.0)).prod(-1))
+
+    def value(p: Parameters) -> Tensor:
+        return -(p["logits"].softmax(-1) @ torch.tensor(gains)).prod()
+
+    return Problem(model, ExpectedReturn, "one-hot values", exact=closed_form(initial, value))
+
+
+def binomial() -> Problem:
+    """n ~ Binomial(3, p); f = (n − 1)², J = −np(1 − p) − (np − 1)²."""
+    initial = {"logit": 0.4}
+
+    def model() -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="An output with one or more elements was resized")  # torch's own
+            n = ppgrad.policy("n", dist.Binomial(3, logits=parameters(initial)["logit"]))
+        ppgrad.cost("f", (n - 1) ** 2)
+
+    def value(p: Parameters) -> Tensor:
+        q = torch.sigmoid(p["logit"])
+        return -3 * q * (1 - q) - (3 * q - 1) ** 2
+
+    return Problem(model, ExpectedReturn, "a Binomial site", exact=closed_form(initial, value))
+
+
+def geometric() -> Problem:
+    """n ~ Geometric(p), the number of failures; f = n², J = −(1 − p)(2 − p) / p²."""
+    initial = {"p": 0.6}
+
+    def model() -> None:
+        ppgrad.cost("f", ppgrad.policy("n", dist.Geometric(parameters(initial)["p"])) ** 2)
+
+    def value(p: Parameters) -> Tensor:
+        return -(1 - p["p"]) * (2 - p["p"]) / p["p"] ** 2
+
+    return Problem(model, ExpectedReturn, "a Geometric site", exact=closed_form(initial, value))
+
+
+def gamma_rate() -> Problem:
+    """x ~ Gamma(5/2, b); f = x², J = −a (a + 1) / b²."""
+    initial = {"b": 1.4}
+
+    def model() -> None:
+        ppgrad.cost("f", ppgrad.policy("x", dist.Gamma(torch.tensor(2.5), parameters(initial)["b"])) ** 2)
+
+    return Problem(
+        model, ExpectedReturn, "a Gamma's rate", exact=closed_form(initial, lambda p: -2.5 * 3.5 / p["b"] ** 2)
+    )
+
+
+def normal_vectors() -> Problem:
+    """x_n ~ N(m_n, LLᵀ) in a plate; f = (Σ_n x_n₀ x_n₁ − 1)², which couples them."""
+    initial = {"m": [[0.5, -0.3], [0.2, 0.4]], "scale_tril": [[0.8, 0.0], [-0.3, 0.6]]}
+
+    def model() -> None:
+        p = parameters(initial)
+        with pyro.plate("n", 2):
+            x = ppgrad.policy("x", dist.MultivariateNormal(p["m"], scale_tril=p["scale_tril"].tril()))
+        ppgrad.cost("f", (x.prod(-1).sum(-1) - 1) ** 2)
+
+    def value(p: Parameters) -> Tensor:
+        tril = p["scale_tril"].tril()
+        cov = tril @ tril.T
+        means = p["m"].prod(-1) + cov[0, 1]
+        variances = p["m"][:, 0] ** 2 * cov[1, 1] + p["m"][:, 1] ** 2 * cov[0, 0] + cov[0, 0] * cov[1, 1]
+        variances = variances + 2 * p["m"].prod(-1) * cov[0, 1] + cov[0, 1] ** 2
+        return -variances.sum() - (means.sum() - 1) ** 2
+
+    return Problem(model, ExpectedReturn, "vectors in a plate", exact=closed_form(initial, value))
 
 
 def _bound_of_two(probabilities: Tensor, gains: Tensor, sharpness: float = 1.0) -> Tensor:

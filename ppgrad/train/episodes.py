@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from ppgrad.engine.execute import Record
+from ppgrad.engine.entries import Record
 
 
 class Earned(NamedTuple):

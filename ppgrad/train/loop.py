@@ -178,7 +178,7 @@ class Trainer:
                 "fingerprint": self._fingerprint(tensors),
                 "step": self.step,
                 **{kind: copies(leaves) for kind, leaves in tensors.items()},
-                "memory": {site: dict(memory) for site, memory in self.objective.memory.items()},
+                **self.objective.learned(),
                 "optimizer": self.settings.stepper.state(),
                 "generators": generators_state(),
                 "noise": self._noise.state(),
@@ -200,7 +200,7 @@ class Trainer:
         check_fingerprint(path, saved["fingerprint"], self._fingerprint(tensors))
         for kind, leaves in tensors.items():
             put_back(leaves, saved[kind])
-        self.objective.memory = saved["memory"]
+        self.objective.relearn(saved)
         self.settings.stepper.restore(saved["optimizer"])
         restore_generators(saved["generators"])
         self._noise.restore(saved["noise"])
