@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import pyro
 import torch
 from pyro.infer import ELBO as PyroELBO
 from pyro.infer.elbo import ELBOModule
@@ -248,7 +247,9 @@ class Objective(PyroELBO):
 
     def _register_critics(self, executor: Executor) -> None:
         for i, module in enumerate(executor.assignment.modules()):
-            pyro.module(f"{type(self).__name__}.critic_{i}", module)
+            trained = {name: leaf for name, leaf in module.named_parameters() if leaf.requires_grad}
+            named = {f"{type(self).__name__}.critic_{i}$$${name}": leaf for name, leaf in trained.items()}
+            announce(named, frozenset())
 
     def _modules(self) -> list[torch.nn.Module]:
         return list(self._assignment().modules())

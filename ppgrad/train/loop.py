@@ -14,6 +14,7 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from ppgrad.analysis.history import History
 from ppgrad.core import InvalidProgram, NonFinite
@@ -200,10 +201,11 @@ class Trainer:
         check_fingerprint(path, saved["fingerprint"], self._fingerprint(tensors))
         for kind, leaves in tensors.items():
             put_back(leaves, saved[kind])
-        self.objective.relearn(saved)
+        device = next(iter(self.parameters.values())).device
+        self.objective.relearn({**saved, "memory": _moved(saved["memory"], device)})
         self.settings.stepper.restore(saved["optimizer"])
         restore_generators(saved["generators"])
-        self._noise.restore(saved["noise"])
+        self._noise.restore(_moved(saved["noise"], device))
         self._prepared.executor.vectorize &= saved["vectorize"]
         self.table.restore(saved["metrics"])
         self.step = self._saved_at = saved["step"]
@@ -308,6 +310,10 @@ def _critics(prepared: Prepared) -> dict[str, Tensor]:
         for name, leaf in module.named_parameters()
         if leaf.requires_grad
     }
+
+
+def _moved(tree: Any, device: torch.device) -> Any:
+    return tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def _flat(parameters: Mapping[str, Tensor]) -> Tensor:

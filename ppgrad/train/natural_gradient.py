@@ -135,11 +135,11 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
 
     def get_state(self) -> dict[str, Any]:
         """The options, as Pyro's optimizers hand them out to be saved."""
-        return self.state_dict()
+        return {option: value for option, value in self.param_groups[0].items() if option != "params"}
 
     def set_state(self, state_dict: dict[str, Any]) -> None:
         """Take the options from `get_state`."""
-        self.load_state_dict(state_dict)
+        self.param_groups[0].update(state_dict)
 
     def _program(self) -> Program:
         return program_of(self.program, None, self._args, self._kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
@@ -201,3 +202,15 @@ def test_nan_and_ctrl_c(tmp_path: Path) -> None:
     assert "Interrupted after step 8. Go on from" in errors
     assert "Traceback" not in errors
     assert torch.load(tmp_path / "b" / "checkpoint.pt", weights_only=True)["content"]["step"] == 8
+
+
+@pytest.mark.slow
+def test_the_training_settings_of_a_model_reach_its_optimum(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("logistic_regression", MODELS / "logistic_regression.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    code, _, errors = train(MODELS / "logistic_regression.py", "--out", tmp_path / "out")
+    assert code == 0, errors
+    assert -67.4634 - 1 < float(module.exact_elbo(**weights(tmp_path / "out"))) < -67.46

@@ -31,6 +31,7 @@ from ppgrad import (
     InvalidProgram,
     LeaveOneOut,
     MovingAverage,
+    NaturalGradient,
     NonFinite,
     Pathwise,
     ScoreFunction,
@@ -141,6 +142,7 @@ OPTIMIZERS: dict[str, Callable[[], dict[str, Any]]] = {
     "one cycle": lambda: {"schedule": functools.partial(lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=50)},
     "plateau": lambda: {"schedule": functools.partial(lr_scheduler.ReduceLROnPlateau, patience=2)},
     "milestones": lambda: {"schedule": functools.partial(lr_scheduler.MultiStepLR, milestones=[3, 6])},
+    "natural": lambda: {"optimizer": NaturalGradient(program, lr=0.3)},
     "pyro": lambda: {"optimizer": pyro.optim.Adam({"lr": 0.05})},
     "pyro clipped": lambda: {"optimizer": pyro.optim.ClippedAdam({"lr": 0.05, "lrd": 0.9})},
     "pyro schedule": lambda: {
@@ -152,6 +154,61 @@ OPTIMIZERS: dict[str, Callable[[], dict[str, Any]]] = {
         )
     },
 }
+
+
+def looped() -> None:
+    x = ppgrad.policy("x", dist.Bernoulli(logits=pyro.param("logit", torch.zeros(()))))
+    if x.item() > 0:
+        y = ppgrad.policy("y", dist.Normal(pyro.param("loc", torch.zeros(())), 1.0))
+        ppgrad.cost("f", (y - np.random.standard_normal()) ** 2)
+    ppgrad.cost("g", x)
+
+
+def branching() -> None:
+    x = ppgrad.policy("x", dist.Categorical(logits=pyro.param("logits", torch.zeros(3))))
+    y = ppgrad.policy("y", dist.Bernoulli(logits=pyro.param("logit", torch.zeros(3))[x]))
+    ppgrad.cost("f", (x - 1.0) ** 2 + y * ppgrad.policy("z", dist.Normal(pyro.param("loc", torch.zeros(())), 1.0)))
+
+
+PROGRAMS: dict[str, tuple[Callable[[], Any], Callable[[], None]]] = {
+    "looped": (lambda: ExpectedReturn(ScoreFunction(MovingAverage()), num_particles=3), looped),
+    "summed over": (lambda: ExpectedReturn(sites={"[xy]": Enumerate()}, num_particles=2), branching),
+    "run again": (lambda: ExpectedReturn(sites={"[xy]": ppgrad.LocalExpectation()}, num_particles=2), branching),
+    "gated": (lambda: ExpectedReturn(sites={"y": ppgrad.REBAR()}), branching),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_any_program_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
+    make, fn = PROGRAMS[name]
+    ends = []
+    for stops in ([120], [50, 120]):
+        pyro.clear_param_store()
+        for stop in stops:
+            objective = make()
+            pyro.clear_param_store()
+            history = fit(
+                objective, fn, steps=stop, learning_rate=0.01, checkpoint=tmp_path / f"{len(stops)}", resume=True
+            )
+        ends.append((weights(), str(objective.learned()), history.metrics["train/loss"]))
+    assert all(torch.equal(ends[0][0][key], ends[1][0][key]) for key in ends[0][0])
+    assert ends[0][1] == ends[1][1]
+    pandas.testing.assert_series_equal(ends[0][2], ends[1][2], check_exact=True)
+
+
+def test_a_critic_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    def train(steps: int, **options: Any) -> list[Tensor]:
+        torch.manual_seed(4)
+        policy, critic = Policy(), nn.Linear(1, 1)
+        fit(ExpectedReturn(ScoreFunction(Critic(critic))), episode, args=(policy,), steps=steps, **options)
+        return [leaf.detach() for module in (policy, critic) for leaf in module.parameters()]
+
+    whole = train(10)
+    train(4, checkpoint=tmp_path / "run.pt")
+    rest = train(10, checkpoint=tmp_path / "run.pt", resume=True)
+    assert all(torch.equal(one, other) for one, other in zip(whole, rest, strict=True))
+    torch.manual_seed(4)
+    assert not torch.equal(rest[-1], [*Policy().parameters(), *nn.Linear(1, 1).parameters()][-1])
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
