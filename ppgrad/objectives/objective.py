@@ -247,8 +247,10 @@ class Objective(PyroELBO):
 
     def _register_critics(self, executor: Executor) -> None:
         for i, module in enumerate(executor.assignment.modules()):
-            trained = {name: leaf for name, leaf in module.named_parameters() if leaf.requires_grad}
-            named = {f"{type(self).__name__}.critic_{i}$$${name}": leaf for name, leaf in trained.items()}
+            trained: dict[str, Tensor] = {name: leaf for name, leaf in module.named_parameters() if leaf.requires_grad}
+            named: dict[str, Tensor] = {
+                f"{type(self).__name__}.critic_{i}$$${name}": leaf for name, leaf in trained.items()
+            }
             announce(named, frozenset())
 
     def _modules(self) -> list[torch.nn.Module]:

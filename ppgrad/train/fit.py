@@ -115,6 +115,14 @@ def fit(
         _check_tensorboard(log_folder)
     if evaluate is not None and evaluate_every is None:
         raise InvalidInput("evaluate= is never called without evaluate_every. Write evaluate_every=100, say.")
+    functions = {
+        "stop_when": stop_when,
+        "evaluate": evaluate,
+        **{f"callbacks[{i}]": f for i, f in enumerate(_each(callbacks))},
+    }
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise InvalidInput(f"fit({name}={function!r}): write a function.")
     folder = None if log_folder is None else Path(log_folder)
     file = None if checkpoint is None else Path(checkpoint)
     goes_on = resume and file is not None and file.exists()
@@ -145,6 +153,12 @@ def fit(
             writable_folder(folder, "Choose another log_folder.")
         with Logs(trainer.table, folder, tensorboard, progress, steps) as logs:
             return trainer.run(logs)
+
+
+def _each(callbacks: Any) -> list[Any]:
+    if callable(callbacks) or not isinstance(callbacks, Sequence):
+        raise InvalidInput(f"fit(callbacks={callbacks!r}): write a list of functions, as callbacks=[print].")
+    return list(callbacks)
 
 
 def _check_numbers(
