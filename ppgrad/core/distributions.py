@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import MaskedDistribution, TorchDistributionMixin
 from torch import Tensor
-from torch.distributions import Independent, TransformedDistribution, constraints
+from torch.distributions import Distribution, Independent, Transform, TransformedDistribution, constraints
 
 
 def distribution_name(fn: object) -> str:
@@ -27,6 +27,31 @@ def without_mask(fn: dist.TorchDistribution) -> dist.TorchDistribution:
         base = without_mask(fn.base_dist)
         return fn if base is fn.base_dist else dist.Independent(base, fn.reinterpreted_batch_ndims)
     return fn
+
+
+def detached(fn: dist.TorchDistribution) -> dist.TorchDistribution:
+    """``fn`` with every tensor in it cut off from its graph: the same density, its parameters held fixed."""
+    cut: dist.TorchDistribution = _cut(fn)
+    return cut
+
+
+def _cut(part: Any) -> Any:
+    if isinstance(part, Tensor):
+        return part.detach()
+    if type(part) in (list, tuple):
+        return type(part)(_cut(item) for item in part)
+    if isinstance(part, dict):
+        return type(part)((name, _cut(item)) for name, item in part.items())
+    if not isinstance(part, Distribution | Transform | torch.nn.Module):
+        return part
+    copied = object.__new__(type(part))
+    fresh: dict[str, Any] = {}
+    if isinstance(part, Transform):
+        fresh["_cached_x_y"] = (None, None)  # the inverse of a cached pair has the graph
+        if type(part).__name__ != "_InverseTransform":
+            fresh["_inv"] = None
+    vars(copied).update({name: _cut(value) for name, value in vars(part).items() if name not in fresh} | fresh)
+    return copied
 
 
 def is_deterministic(fn: object) -> bool:

@@ -187,7 +187,11 @@ class Site:
     @cached_property
     def log_prob(self) -> Tensor:
         """The log-probability with Pyro's scale and mask: a term of a bound, or a reward."""
-        return scale_and_mask(self._raw_log_prob, self._scale, self._mask)
+        return self.scaled(self._raw_log_prob)
+
+    def scaled(self, term: Tensor) -> Tensor:
+        """A term of the site's batch shape with Pyro's scale and mask."""
+        return scale_and_mask(term, self._scale, self._mask)
 
     @cached_property
     def density(self) -> Tensor:

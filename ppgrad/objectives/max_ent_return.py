@@ -43,6 +43,7 @@ class MaxEntReturn(Objective):
         costs = return_costs(sites, self.discount)
         for i, site in enumerate(sites):
             if site.infer.get("policy") and site.kind in ("draw", "noise"):
-                log_prob = site.log_prob if site.carries_gradient else site.log_prob.detach()
+                keeps = site.carries_gradient or self.all_orders
+                log_prob = site.log_prob if keeps else site.log_prob.detach()
                 costs[i] = self.temperature * log_prob
         return costs

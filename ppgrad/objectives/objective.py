@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from ppgrad.core import Draw, Estimator, InvalidInput, InvalidProgram, Memory, Signal
+from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal
 from ppgrad.engine.assign import Assignment, Choice
 from ppgrad.engine.execute import Executor, Record, Served
 from ppgrad.engine.parameters import announce
@@ -92,8 +91,21 @@ class Objective(PyroELBO):
         self._reads_baselines = True
         self._assignment()
 
+    all_orders: bool = False
+    """Whether the costs keep terms whose gradient has mean zero: they have a second derivative."""
+
     couples_lanes: ClassVar[bool] = False
     """Whether the objective is no sum over costs, so that every draw acts on all of it."""
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of how the objective itself is estimated, whatever the estimators of its sites."""
+        return Facts(source="")
+
+    @property
+    def wanted(self) -> type[Objective]:
+        """The class of the objective whose gradient this one's estimates: mostly its own."""
+        return type(self)
 
     @property
     def sizes(self) -> Sizes:
@@ -109,7 +121,8 @@ class Objective(PyroELBO):
 
     def with_choice(self, sites: Choice, num_particles: int = 1) -> Objective:
         """The same objective, its gradient estimated by ``sites`` alone, without memory or baselines."""
-        other = copy.copy(self)
+        other = object.__new__(self.wanted)
+        vars(other).update(vars(self))
         other.estimator, other.sites, other.num_particles = None, sites, num_particles
         other.memory, other._prepared, other._reads_baselines = {}, [], False
         return other
