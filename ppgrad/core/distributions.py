@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from pyro.distributions.torch_distribution import MaskedDistribution, TorchDistributionMixin
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Transform, TransformedDistribution, constraints
+
+from ppgrad.core.errors import Unsupported
 
 
 def distribution_name(fn: object) -> str:
@@ -29,29 +32,35 @@ def without_mask(fn: dist.TorchDistribution) -> dist.TorchDistribution:
     return fn
 
 
+def unvalidated(fn: dist.TorchDistribution) -> dist.TorchDistribution:
+    """A copy of ``fn`` that evaluates its density outside of its support, too."""
+    other = copy.copy(fn)
+    other._validate_args = False
+    if hasattr(other, "base_dist"):
+        other.base_dist = unvalidated(other.base_dist)
+    return other
+
+
 def detached(fn: dist.TorchDistribution) -> dist.TorchDistribution:
-    """``fn`` with every tensor in it cut off from its graph: the same density, its parameters held fixed."""
-    cut: dist.TorchDistribution = _cut(fn)
-    return cut
+    """A copy of ``fn`` whose parameters pass no gradient on."""
+    return _detached(fn, {})
 
 
-def _cut(part: Any) -> Any:
-    if isinstance(part, Tensor):
-        return part.detach()
-    if type(part) in (list, tuple):
-        return type(part)(_cut(item) for item in part)
-    if isinstance(part, dict):
-        return type(part)((name, _cut(item)) for name, item in part.items())
-    if not isinstance(part, Distribution | Transform | torch.nn.Module):
-        return part
-    copied = object.__new__(type(part))
-    fresh: dict[str, Any] = {}
-    if isinstance(part, Transform):
-        fresh["_cached_x_y"] = (None, None)  # the inverse of a cached pair has the graph
-        if type(part).__name__ != "_InverseTransform":
-            fresh["_inv"] = None
-    vars(copied).update({name: _cut(value) for name, value in vars(part).items() if name not in fresh} | fresh)
-    return copied
+def _detached(item: Any, memo: dict[int, Any]) -> Any:
+    if isinstance(item, Tensor):
+        return item.detach()
+    if isinstance(item, list | tuple) and not isinstance(item, torch.Size):
+        return type(item)(_detached(part, memo) for part in item)
+    if not isinstance(item, Distribution | Transform | torch.nn.Module):
+        return item
+    if id(item) not in memo:
+        if isinstance(item, torch.nn.Module) and any(True for _ in item.parameters()):
+            raise Unsupported(
+                f"{type(item).__name__} holds parameters of its own, which cannot be stopped in its density."
+            )
+        memo[id(item)] = other = copy.copy(item)
+        vars(other).update({key: _detached(part, memo) for key, part in vars(item).items()})
+    return memo[id(item)]
 
 
 def is_deterministic(fn: object) -> bool:

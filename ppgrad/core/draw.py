@@ -63,6 +63,8 @@ class Signal:
         base: the same of the value drawn; the scope of costs is that of the alternatives.
         relaxed: for an estimator that relaxes, the whole downstream cost of each alternative's
             branch, with its graph and every cost counted once: ``(n, *lanes)``.
+        gradients: for an estimator that differentiates, the gradient of the downstream cost with
+            respect to the value in the branch of each alternative.
         others: where lanes share a cost, the mean cost of the lanes that do not share this one's.
         without: where lanes share a cost, what it is expected to be without this lane.
     """
@@ -74,6 +76,7 @@ class Signal:
         alternatives: Tensor | None = None,
         base: Tensor | None = None,
         relaxed: Tensor | None = None,
+        gradients: Tensor | None = None,
         others: Tensor | None = None,
         without: Tensor | None = None,
     ):
@@ -82,6 +85,7 @@ class Signal:
         self._alternatives = alternatives
         self._base = base
         self._relaxed = relaxed
+        self._gradients = gradients
         self.others = others
         self.without = without
 
@@ -104,6 +108,19 @@ class Signal:
     def relaxed(self) -> Tensor:
         """The whole downstream cost of each alternative's branch, with its graph."""
         return _given(self._relaxed)
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether those runs were differentiated."""
+        return self._gradients is not None
+
+    @property
+    def gradients(self) -> Tensor:
+        """The gradient of the downstream cost with respect to the value, at each alternative.
+
+        Shape ``(n, *lanes, *padded plates, *event)``.
+        """
+        return _given(self._gradients)
 
     @property
     def base(self) -> Tensor:
@@ -129,6 +146,7 @@ class Signal:
             together([signal._alternatives for signal in signals], 1),
             together([signal._base for signal in signals], 0),
             together([signal._relaxed for signal in signals], 1),
+            together([signal._gradients for signal in signals], 1),
             together([signal.others for signal in signals], 0),
             together([signal.without for signal in signals], 0),
         )

@@ -84,6 +84,10 @@ class Estimator(ABC):
     """Whether an alternative replaces one element at a time where later costs couple the elements."""
     relaxes: ClassVar[bool] = False
     """Whether the costs of the alternatives are to carry their gradient."""
+    differentiates: ClassVar[bool] = False
+    """Whether the gradient of the cost in each alternative is needed."""
+    leaves_support: ClassVar[bool] = False
+    """Whether the value drawn may lie between those of the distribution."""
 
     @classmethod
     @abstractmethod
@@ -97,6 +101,11 @@ class Estimator(ABC):
     def sample(self, fn: TorchDistribution) -> Sample:
         """Draw a value. Only an estimator with a `grid` leaves this out."""
         raise TypeError(f"{type(self).__name__} sums over a grid and draws nothing")
+
+    def log_prob(self, fn: TorchDistribution, value: Tensor) -> Tensor:
+        """The site's log density as costs see it."""
+        log_prob: Tensor = fn.log_prob(value)
+        return log_prob
 
     def grid(self, fn: TorchDistribution) -> Tensor | None:
         """The points to sum over, shape ``(n, *event)``, or None for a site that is drawn."""

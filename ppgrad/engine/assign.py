@@ -113,6 +113,14 @@ class Assignment:
         found = {repr(estimator): estimator for estimator in self._met.values() if estimator is not None}
         return list(found.values())
 
+    def relaxed_sites(self, changed: str | None = None) -> list[tuple[str, Estimator]]:
+        """The sites met so far whose values may lie between those of their distribution; ``changed`` does."""
+        return [
+            (name, member)
+            for name, member in self._met.items()
+            if member is not None and (member.leaves_support or name == changed)
+        ]
+
     @property
     def wants_alternatives(self) -> bool:
         """Whether some site met so far has an estimator with alternatives."""

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -113,15 +113,21 @@ def attach_alternatives(
             _check_no_scores_later(site, estimator, entries[i + 1 :])
         scope = _Scope(site, site.plates if couples_lanes else coupled, estimator)
         kept = run.tensors[i]
+        lanes = kept["log_prob"].shape[:2]
         kept["base"] = scope.reduced(drawn_costs[i])
-        kept["alternatives"], kept["relaxed"] = [], []
+        kept["alternatives"], kept["relaxed"], kept["gradients"] = [], [], []
+        like = torch.zeros(*lanes, *site.fn.shape(), dtype=kept["value"].dtype, device=kept["value"].device)
         for alternative in range(drawn.alternatives):
             branches = [Branch(site.name, alternative, mask) for mask in elements]
             with _relaxation_explained(site, estimator):
-                costs = [scope.downstream(replay(branch).entries) for branch in branches]
+                if estimator.differentiates:
+                    costs, gradient = _differentiated(branches[0], scope, replay, like)
+                    kept["gradients"].append(gradient)
+                else:
+                    costs = [scope.downstream(replay(branch).entries) for branch in branches]
             kept["alternatives"].append(_assembled(elements, [scope.reduced(parts) for parts in costs]))
             if estimator.relaxes:
-                kept["relaxed"].append(_total(costs[0]))
+                kept["relaxed"].append(_total(costs[0], lanes))
 
 
 def _check_no_scores_later(site: Site, estimator: Estimator, later: Sequence[Replayed]) -> None:
@@ -142,14 +148,19 @@ def _relaxation_explained(site: Site, estimator: Estimator) -> Iterator[None]:
     except PpgradError:
         raise
     except Exception as error:
-        if not estimator.relaxes:
+        if not (estimator.relaxes or estimator.differentiates):
             raise
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise Unsupported(
-            f"{type(estimator).__name__} at site '{site.name}' runs the program with a relaxed value, and it cannot "
-            f"take one ({reason}).\nChoose an estimator that keeps values discrete: "
-            f"sites={{'{site.name}': LocalExpectation()}}."
-        ) from error
+        raise Unsupported(cannot_relax(site.name, estimator, error)) from error
+
+
+def cannot_relax(name: str, estimator: Estimator, error: Exception) -> str:
+    """What to say where a program fails at a value between those of a site's distribution."""
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return (
+        f"{type(estimator).__name__} at site '{name}' runs the program with a relaxed value, and it cannot "
+        f"take one ({reason}).\nChoose an estimator that keeps values discrete: "
+        f"sites={{'{name}': LocalExpectation()}}."
+    )
 
 
 def event_dim_of(site: Site) -> int:
@@ -214,9 +225,23 @@ def _assembled(elements: list[Tensor | None], costs: list[Tensor]) -> Tensor:
     return torch.stack([mask * cost for mask, cost in places if mask is not None]).sum(0)
 
 
-def _total(parts: Sums) -> Tensor:
+def _total(parts: Sums, lanes: torch.Size) -> Tensor:
     """All of ``parts``, every cost counted once, with the graph: a number for each lane."""
-    return torch.stack([sum_lane(cost) for cost in parts.values()]).sum(0)
+    return torch.stack([torch.zeros(lanes), *(sum_lane(cost).expand(lanes) for cost in parts.values())]).sum(0)
+
+
+def _differentiated(
+    branch: Branch, scope: _Scope, replay: Callable[[Branch], ReplayedRecord], like: Tensor
+) -> tuple[list[Sums], Tensor]:
+    """The costs downstream of a changed site, and their gradient with respect to its value."""
+
+    def cost(shift: Tensor) -> tuple[Tensor, Sums]:
+        parts = scope.downstream(replay(replace(branch, shift=shift)).entries)
+        return _total(parts, like.shape[:2]), parts
+
+    total, pull_back, parts = torch.func.vjp(cost, like, has_aux=True)  # type: ignore[misc]
+    (gradient,) = pull_back(torch.ones_like(total))
+    return [parts], gradient.detach()
 
 
 def _signals(entries: Sequence[Replayed]) -> list[tuple[Replayed, Signal]]:

@@ -41,6 +41,7 @@ class Entry:
     alternatives: Tensor | None
     base: Tensor | None
     relaxed: Tensor | None
+    gradients: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,11 @@ class Record:
     def served(self) -> list[Served]:
         """Each draw that has a surrogate, with the cost downstream of it."""
         return [
-            (entry.draw, Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed), entry.estimator)
+            (
+                entry.draw,
+                Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed, entry.gradients),
+                entry.estimator,
+            )
             for entry, parts in zip(self.entries, downstream_costs(self.entries), strict=True)
             if entry.draw is not None and entry.estimator is not None
         ]
@@ -153,7 +158,8 @@ class Executor:
                 index = {name: column[point] for name, column in indices.items()}
 
                 def one_lane(branch: Branch | None, index: dict[str, Tensor] = index) -> Run:
-                    run = self._lane(token, replacements, index, branch)
+                    own = {} if branch is None or branch.shift is None else {"shift": branch.shift[0, 0]}
+                    run = self._lane(token, replacements, index, branch, own)
                     return Run(run.sites, tree_map(lambda x: x[None, None], run.tensors))
 
                 runs.append(self._with_alternatives(one_lane))
@@ -193,21 +199,22 @@ class Executor:
         particles, points = self.particles, self.grid_points
         sites: list[Site] = []
 
-        def lane(token: Any, index: dict[str, Tensor]) -> Any:
+        def lane(token: Any, index: dict[str, Tensor], own: dict[str, Tensor]) -> Any:
             nonlocal sites
-            run = self._lane(token, replacements, index, branch)
+            run = self._lane(token, replacements, index, branch, own)
             sites = run.sites
             return run.tensors
 
-        def particle(inner: Any) -> Any:
+        def particle(inner: Any, own: dict[str, Tensor]) -> Any:
             if points == 1:
-                return lane(token + inner, {name: i[0] for name, i in indices.items()})
-            return vectorized(lambda last, i: lane(token + inner + last, i), indices, lanes=points)
+                return lane(token + inner, _first(indices), _first(own))
+            return vectorized(lambda last, i, x: lane(token + inner + last, i, x), indices, own, lanes=points)
 
+        own = {} if branch is None or branch.shift is None else {"shift": branch.shift}
         if particles == 1:
-            tensors = tree_map(lambda x: x[None], particle(0.0))
+            tensors = tree_map(lambda x: x[None], particle(0.0, _first(own)))
         else:
-            tensors = vectorized(particle, lanes=particles)
+            tensors = vectorized(particle, own, lanes=particles)
         if points == 1:
             tensors = tree_map(lambda x: x[:, None], tensors)
         return Run(sites, tensors)
@@ -218,8 +225,9 @@ class Executor:
         replacements: Mapping[int, Tensor],
         index: dict[str, Tensor],
         branch: Branch | None,
+        own: Mapping[str, Tensor],
     ) -> Run:
-        sampler = Sampler(self.assignment, self.sizes, index, branch=branch)
+        sampler = Sampler(self.assignment, self.sizes, index, branch=branch, shift=own.get("shift"))
         if not isinstance(token, Tensor) and not replacements:
             return self._recorded(sampler)
         with LaneTensors(token, replacements) as mode:
@@ -266,7 +274,7 @@ class Executor:
             cost = padded(kept["cost"], depth) if "cost" in kept else None
             if cost is not None and self.grid:
                 cost = _weighted(cost, log_weight)
-            draw = alternatives = base = relaxed = None
+            draw = alternatives = base = relaxed = gradients = None
             if "log_prob" in kept:
                 draw = Draw(
                     site.name,
@@ -282,6 +290,8 @@ class Executor:
                 base = padded(kept["base"], depth, batch)
                 if kept["relaxed"]:
                     relaxed = torch.stack(kept["relaxed"])
+                if kept["gradients"]:
+                    gradients = torch.stack([padded(gradient, depth, batch) for gradient in kept["gradients"]])
             entries.append(
                 Entry(
                     site.name,
@@ -295,6 +305,7 @@ class Executor:
                     alternatives,
                     base,
                     relaxed,
+                    gradients,
                 )
             )
         return Record(tuple(entries))
@@ -356,6 +367,10 @@ def _tensors_only(site: Site) -> Any:
     if all(isinstance(leaf, Tensor) for leaf in tree_leaves(site.context)):
         return site.context
     raise InvalidProgram(f"The context of site '{site.name}' holds something that is not a tensor. Pass tensors only.")
+
+
+def _first(lanes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor[0] for name, tensor in lanes.items()}
 
 
 def _stack(lanes: tuple[Tensor, ...], shape: tuple[int, int]) -> Tensor:

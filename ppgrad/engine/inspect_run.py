@@ -115,13 +115,29 @@ def check_gradient_paths(sites: Sequence[Site], costs: Sequence[Tensor | None], 
     if not missed:
         return
     more = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
+    kind = next(type(site.estimator).__name__ for site in pathwise if site.name == missed[0])
     message = (
-        f"Pathwise site '{missed[0]}'{more}: no gradient path leads from it to any cost, so its gradient is "
+        f"{kind} site '{missed[0]}'{more}: no gradient path leads from it to any cost, so its gradient is "
         f"missing. Choose the score function: sites={{'{missed[0]}': ScoreFunction()}}."
     )
     if strict:
         raise Unsupported(message)
     warnings.warn(message, NoGradientPath, stacklevel=2)
+
+
+def check_relaxed_path(site: Site, later: Sequence[Tensor | None]) -> None:
+    """Raise if a relaxed value passes no gradient on to any of the costs after it.
+
+    Raises:
+        Unsupported: the program cuts the gradient, by rounding or by indexing.
+    """
+    costs = [cost for cost in later if cost is not None and cost.requires_grad]
+    if site.value.requires_grad and any(cost is not None for cost in later) and _unreached([site], costs):
+        raise Unsupported(
+            f"{type(site.estimator).__name__} at site '{site.name}' runs the program with a relaxed value, and no "
+            "gradient path leads from it to any cost: the program rounds it, or indexes with it.\nChoose an estimator "
+            f"that keeps values discrete: sites={{'{site.name}': LocalExpectation()}}."
+        )
 
 
 def _unreached(sites: Sequence[Site], costs: Sequence[Tensor]) -> list[Site]:

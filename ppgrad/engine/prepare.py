@@ -11,17 +11,20 @@ import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
-from ppgrad.core import NonFinite
+from ppgrad.core import NonFinite, PpgradError, Unsupported
+from ppgrad.engine.assign import Assignment
+from ppgrad.engine.branches import cannot_relax
 from ppgrad.engine.execute import Executor, Record
 from ppgrad.engine.inspect_run import (
     check_finite,
     check_gradient_paths,
     check_parameters,
+    check_relaxed_path,
     check_structure,
 )
 from ppgrad.engine.parameters import announced, named_parameters
 from ppgrad.engine.randomness import aside
-from ppgrad.engine.record import GridGrew, Program, Sampler, Site, Watch, all_random_messages, run, sites_of
+from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, Site, Watch, all_random_messages, run, sites_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
             in the graph.
         Exception: Pyro's own, for mistakes in the program's structure.
     """
-    with aside(), torch.enable_grad(), nonfinite_explained(executor):
+    with aside(), torch.enable_grad(), nonfinite_explained(executor), relaxation_explained(executor.assignment):
         sampler, guide_trace, model_trace = _run(executor)
         sites = sites_of(guide_trace, model_trace, sampler)
         executor.assignment.check_globs(all_random_messages(guide_trace, model_trace, sampler))
@@ -59,8 +62,26 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         check_finite(sites, costs)
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
         check_gradient_paths(sites, costs, strict)
+        for site in sites:
+            if site.drawn is not None and site.drawn.alternatives and getattr(site.estimator, "relaxes", False):
+                _check_relaxed(executor, site.name)
         registered = announced([guide_trace, model_trace])
         return Prepared(executor, named_parameters(executor.program, registered), frozenset(registered))
+
+
+@contextmanager
+def relaxation_explained(assignment: Assignment, changed: str | None = None) -> Iterator[None]:
+    """Turn a program's error at a value between those of a distribution into one that says what to choose."""
+    try:
+        yield
+    except PpgradError:
+        raise
+    except Exception as error:
+        relaxed = assignment.relaxed_sites(changed)
+        if not relaxed:
+            raise
+        name, estimator = relaxed[-1]
+        raise Unsupported(cannot_relax(name, estimator, error)) from error
 
 
 @contextmanager
@@ -117,9 +138,19 @@ def traces(executor: Executor) -> tuple[poutine.Trace | None, poutine.Trace]:
     return _run(executor)[1:]
 
 
-def _run(executor: Executor, watch: Watch | None = None) -> tuple[Sampler, poutine.Trace | None, poutine.Trace]:
+def _check_relaxed(executor: Executor, name: str) -> None:
+    with pyro.validation_enabled(False), relaxation_explained(executor.assignment, name):
+        sampler, guide_trace, model_trace = _run(executor, branch=Branch(name, 0))
+        sites = sites_of(guide_trace, model_trace, sampler)
+        place = next(i for i, site in enumerate(sites) if site.name == name)
+        check_relaxed_path(sites[place], executor.costs(sites)[place + 1 :])
+
+
+def _run(
+    executor: Executor, watch: Watch | None = None, branch: Branch | None = None
+) -> tuple[Sampler, poutine.Trace | None, poutine.Trace]:
     while True:
-        sampler = Sampler(executor.assignment, executor.sizes, executor.first_branch(), watch)
+        sampler = Sampler(executor.assignment, executor.sizes, executor.first_branch(), watch, branch)
         try:
             return sampler, *run(executor.program, sampler)
         except GridGrew as grew:

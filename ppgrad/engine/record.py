@@ -15,7 +15,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppgrad.core import Estimator, Plate, Plates, Sample, SiteInfo
-from ppgrad.core.distributions import is_deterministic, without_mask
+from ppgrad.core.distributions import is_deterministic, unvalidated, without_mask
+from ppgrad.core.relaxation import relaxed_log_prob
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.credit import AGAIN, SequencePath
 from ppgrad.estimators import ScoreFunction
@@ -64,11 +65,13 @@ class Branch:
         site: where.
         alternative: which of the alternatives takes the value's place.
         elements: where it does, shape batch + event; None for everywhere.
+        shift: is added to it, lanes + batch + event; None for nothing.
     """
 
     site: str
     alternative: int
     elements: Tensor | None = None
+    shift: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,14 @@ class Drawn:
     alternatives: int = 0
     is_changed: bool = False
 
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether the value may lie between those of the distribution."""
+        if self.estimator is None:
+            return False
+        changed = self.is_changed and (self.estimator.relaxes or self.estimator.differentiates)
+        return changed or self.estimator.leaves_support
+
 
 class Sampler(Messenger):
     """Gives every random site the value that its estimator draws.
@@ -91,6 +102,7 @@ class Sampler(Messenger):
         grid: for each site that is summed over, the index of this branch's point, shaped like the
             site's plates (one where the elements of a plate share it).
         branch: what to do otherwise than the program as drawn.
+        shift: of this lane, is added to the branch's alternative.
         watch: is shown each site's name and distribution before anything is drawn from it.
     """
 
@@ -101,8 +113,10 @@ class Sampler(Messenger):
         grid: Mapping[str, Tensor],
         watch: Watch | None = None,
         branch: Branch | None = None,
+        shift: Tensor | None = None,
     ):
         super().__init__()
+        self._shift = shift
         self._branch = branch
         self._watch = watch
         self._assignment = assignment
@@ -114,6 +128,8 @@ class Sampler(Messenger):
         fn, name = message["fn"], message["name"]
         if self._watch is not None:
             self._watch(name, fn)
+        if name in self.drawn and self.drawn[name].is_relaxed:
+            message["fn"] = unvalidated(fn)  # the model's density of the guide's value
         if message["done"] or message["is_observed"] or type(fn).__name__ == "_Subsample":
             return
         if is_deterministic(fn):
@@ -129,6 +145,8 @@ class Sampler(Messenger):
             message["value"] = self._chosen(name, sample)
             changed = self._branch is not None and self._branch.site == name
             self.drawn[name] = Drawn(estimator, sample.extras, alternatives=count, is_changed=changed)
+            if self.drawn[name].is_relaxed:
+                message["fn"] = unvalidated(fn)
         else:
             if name not in self._grid:
                 raise GridGrew(name, len(points))
@@ -144,6 +162,8 @@ class Sampler(Messenger):
         if branch is None or branch.site != name or sample.alternatives is None:
             return sample.value
         alternative = sample.alternatives[branch.alternative]
+        if self._shift is not None:
+            alternative = alternative + self._shift
         if branch.elements is None:
             return alternative
         return torch.where(branch.elements, alternative, sample.value)
@@ -152,7 +172,9 @@ class Sampler(Messenger):
 class Site:
     """One sample site of one run: the trace's node, with what is derived from it on demand."""
 
-    def __init__(self, node: Mapping[str, Any], kind: Kind, in_guide: bool, drawn: Drawn | None):
+    def __init__(
+        self, node: Mapping[str, Any], kind: Kind, in_guide: bool, drawn: Drawn | None, is_relaxed: bool = False
+    ):
         self.name: str = node["name"]
         self.fn: TorchDistribution = node["fn"]
         self.value: Tensor = node["value"]
@@ -160,6 +182,7 @@ class Site:
         self.kind = kind
         self.in_guide = in_guide
         self.drawn = drawn
+        self.is_relaxed = is_relaxed
         self._scale, self._mask = node["scale"], node["mask"]
         self.plates, self.sequence = plates_of(node)
 
@@ -177,11 +200,14 @@ class Site:
         """Whether the value leads back to the parameters that it was drawn with."""
         if self.drawn is None or self.drawn.estimator is None:
             return True
-        estimator = self.drawn.estimator
-        return estimator.facts.reparameterized or (estimator.relaxes and self.drawn.is_changed)
+        return self.drawn.estimator.facts.reparameterized or self.is_relaxed
 
     @cached_property
     def _raw_log_prob(self) -> Tensor:
+        if self.is_relaxed:
+            return relaxed_log_prob(self.fn, self.value)
+        if self.kind == "draw" and self.estimator is not None:
+            return self.estimator.log_prob(self.fn, self.value)
         return self.fn.log_prob(self.value)
 
     @cached_property
@@ -197,6 +223,8 @@ class Site:
     def density(self) -> Tensor:
         """The log density of how the value was drawn: neither scaled nor masked."""
         fn = without_mask(self.fn)
+        if self.estimator is not None and self.estimator.facts.reparameterized:
+            return fn.log_prob(self.value.detach())
         return self._raw_log_prob if fn is self.fn else fn.log_prob(self.value)
 
     @property
@@ -272,7 +300,8 @@ def _sites(trace: poutine.Trace, sampler: Sampler, in_guide: bool, replayed: Map
             kind = "noise" if drawn.estimator is None else "draw"
         else:
             kind = "deterministic"
-        yield Site(node, kind, in_guide, drawn)
+        is_relaxed = name in sampler.drawn and sampler.drawn[name].is_relaxed
+        yield Site(node, kind, in_guide, drawn, is_relaxed)
 
 
 def _innermost(fn: Any) -> Any:

@@ -4,21 +4,29 @@ from ppgrad.core.estimator import Estimator
 from ppgrad.estimators.arm import ARM
 from ppgrad.estimators.disarm import DisARM
 from ppgrad.estimators.enumerate import Enumerate
+from ppgrad.estimators.gumbel_rao import GumbelRao
+from ppgrad.estimators.gumbel_softmax import GumbelSoftmax
 from ppgrad.estimators.local_expectation import LocalExpectation
 from ppgrad.estimators.measure_valued import MeasureValued
 from ppgrad.estimators.pathwise import Pathwise
 from ppgrad.estimators.rebar import REBAR
+from ppgrad.estimators.reinmax import ReinMax
 from ppgrad.estimators.score_function import ScoreFunction
+from ppgrad.estimators.straight_through import StraightThrough
 
 __all__ = [
     "ARM",
     "REBAR",
     "DisARM",
     "Enumerate",
+    "GumbelRao",
+    "GumbelSoftmax",
     "LocalExpectation",
     "MeasureValued",
     "Pathwise",
+    "ReinMax",
     "ScoreFunction",
+    "StraightThrough",
     "all_estimators",
 ]
 

@@ -130,9 +130,15 @@ class _Group:
             if additive.has_relaxed:
                 change = additive.relaxed - additive.base.reshape(additive.relaxed.shape[1:])
                 relaxed = self._replaced(change, lanes)
-        without = None if self._without is None else shaped(self._without)
         return Signal(
-            {frozenset(): shaped(self._credit)}, frozenset(), alternatives, base, relaxed, shaped(self._others), without
+            {frozenset(): shaped(self._credit)},
+            frozenset(),
+            alternatives,
+            base,
+            relaxed,
+            additive.gradients if additive.has_gradients else None,
+            shaped(self._others),
+            None if self._without is None else shaped(self._without),
         )
 
     def _replaced(self, change: Tensor, lanes: slice) -> Tensor:
