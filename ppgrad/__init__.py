@@ -34,6 +34,7 @@ _PUBLIC = {
     "ppgrad.estimators": (
         "ARM",
         "REBAR",
+        "DReG",
         "DisARM",
         "Enumerate",
         "GumbelRao",

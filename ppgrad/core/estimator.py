@@ -88,6 +88,8 @@ class Estimator(ABC):
     """Whether the gradient of the cost in each alternative is needed."""
     leaves_support: ClassVar[bool] = False
     """Whether the value drawn may lie between those of the distribution."""
+    stops_parameters: ClassVar[bool] = False
+    """Whether a bound's weights are needed as functions of the values alone, all parameters held fixed."""
 
     @classmethod
     @abstractmethod

@@ -121,6 +121,10 @@ class Assignment:
             if member is not None and (member.leaves_support or name == changed)
         ]
 
+    def sites_that_stop_parameters(self) -> list[tuple[str, Estimator]]:
+        """The sites met so far whose estimator needs a bound's weights, parameters held fixed."""
+        return [(name, e) for name, e in self._met.items() if e is not None and e.stops_parameters]
+
     @property
     def wants_alternatives(self) -> bool:
         """Whether some site met so far has an estimator with alternatives."""

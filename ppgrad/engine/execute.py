@@ -19,6 +19,7 @@ from ppgrad.engine.credit import SequencePath, downstream_costs
 from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, Site, Sizes, run, sites_of
+from ppgrad.engine.stopped import Stopped, stopped_terms
 
 Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
 """An objective's own part of a run: the cost of each site, or None."""
@@ -42,6 +43,8 @@ class Entry:
     base: Tensor | None
     relaxed: Tensor | None
     gradients: Tensor | None
+    in_guide: bool = False
+    stopped: Stopped | None = None
 
 
 @dataclass(frozen=True)
@@ -229,13 +232,14 @@ class Executor:
     ) -> Run:
         sampler = Sampler(self.assignment, self.sizes, index, branch=branch, shift=own.get("shift"))
         if not isinstance(token, Tensor) and not replacements:
-            return self._recorded(sampler)
+            return self._recorded(sampler, branch)
         with LaneTensors(token, replacements) as mode:
-            run = self._recorded(sampler)
+            run = self._recorded(sampler, branch)
             return Run(run.sites, mode.own(run.tensors))
 
-    def _recorded(self, sampler: Sampler) -> Run:
-        sites = sites_of(*run(self.program, sampler), sampler)
+    def _recorded(self, sampler: Sampler, branch: Branch | None) -> Run:
+        traces = run(self.program, sampler)
+        sites = sites_of(*traces, sampler)
         tensors = []
         for site, cost in zip(sites, self.costs(sites), strict=True):
             kept: dict[str, Any] = {} if cost is None else {"cost": cost}
@@ -248,6 +252,9 @@ class Executor:
                     if site.context is not None:
                         kept["context"] = _tensors_only(site)
             tensors.append(kept)
+        if self.couples_lanes and branch is None and torch.is_grad_enabled() and any(map(_stops, sites)):
+            for kept, terms in zip(tensors, stopped_terms(self.program, sampler, traces, self.costs), strict=True):
+                kept["stopped"] = terms
         return Run(sites, tensors)
 
     def _stacked(self, runs: list[Run]) -> list[Record]:
@@ -306,6 +313,8 @@ class Executor:
                     base,
                     relaxed,
                     gradients,
+                    site.in_guide,
+                    _stopped(kept, depth),
                 )
             )
         return Record(tuple(entries))
@@ -367,6 +376,15 @@ def _tensors_only(site: Site) -> Any:
     if all(isinstance(leaf, Tensor) for leaf in tree_leaves(site.context)):
         return site.context
     raise InvalidProgram(f"The context of site '{site.name}' holds something that is not a tensor. Pass tensors only.")
+
+
+def _stops(site: Site) -> bool:
+    return site.estimator is not None and site.estimator.stops_parameters
+
+
+def _stopped(kept: Mapping[str, Any], depth: int) -> Stopped | None:
+    terms = {name: padded(term, depth) for name, term in kept.get("stopped", {}).items()}
+    return Stopped(terms.get("cost"), terms.get("density")) if "stopped" in kept else None
 
 
 def _first(lanes: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -219,6 +219,11 @@ class Site:
         """A term of the site's batch shape with Pyro's scale and mask."""
         return scale_and_mask(term, self._scale, self._mask)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether neither a scale nor a mask lies around the site."""
+        return not isinstance(self._scale, Tensor) and self._scale == 1 and (self._mask is None or self._mask is True)
+
     @cached_property
     def density(self) -> Tensor:
         """The log density of how the value was drawn: neither scaled nor masked."""

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ppgrad.engine.record import Program, Sampler, Site, run, sites_of
+from ppgrad.core import Unsupported
+from ppgrad.core.distributions import without_mask
+from ppgrad.engine.record import Drawn, Program, Sampler, Site, run, sites_of
+
+Traces = tuple[Trace | None, Trace]
 
 
 class StoppedParameters(TorchFunctionMode):
     """Detaches every leaf that requires a gradient, wherever torch sees it; computed values pass."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        stopped = [_stopped(arg) for arg in args]
-        return func(*stopped, **{key: _stopped(value) for key, value in (kwargs or {}).items()})
+        with torch._C.DisableTorchFunction():  # no other mode is to put a lane's own tensor in the place
+            stopped = [_stopped(arg) for arg in args]
+            named = {key: _stopped(value) for key, value in (kwargs or {}).items()}
+        return func(*stopped, **named)
 
 
 def _stopped(arg: Any) -> Any:
@@ -31,13 +39,21 @@ def _stopped(arg: Any) -> Any:
     return arg
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """Of one site, as functions of the values drawn alone: its cost, and its density if it is random."""
+
+    cost: Tensor | None
+    density: Tensor | None
+
+
 class _Again(Sampler):
     """Gives each random site the value that it had, its graph included."""
 
-    def __init__(self, values: dict[str, Tensor], drawn: dict[str, Any]):
+    def __init__(self, values: Mapping[str, Tensor], drawn: Mapping[str, Drawn]):
         Messenger.__init__(self)
         self._values = values
-        self.drawn = drawn
+        self.drawn = {name: Drawn(None, {}) for name in drawn}
 
     def _pyro_sample(self, message: Any) -> None:
         if not message["done"] and not message["is_observed"] and message["name"] in self._values:
@@ -45,19 +61,48 @@ class _Again(Sampler):
             message["done"] = True
 
 
-def run_stopped(program: Program, sampler: Sampler, nodes: Sequence[Any]) -> list[Site]:
-    """The sites of the program at the values that it drew, as functions of those values alone.
+def stopped_terms(
+    program: Program, sampler: Sampler, traces: Traces, costs: Callable[[Sequence[Site]], Sequence[Tensor | None]]
+) -> list[dict[str, Tensor]]:
+    """Run a program again for its terms with all parameters held fixed, ``{"cost": …, "density": …}`` a site.
+
+    The draws and the subsamples stay as they were; what was computed from them is computed again.
 
     Args:
         program: to be run again.
         sampler: what it was run with.
-        nodes: the traces' sample nodes; the draws and the subsamples among them are kept, and what
-            was computed from them is computed again.
+        traces: the guide's and the model's trace of that run.
+        costs: the objective's cost of each site.
+
+    Raises:
+        Unsupported: a site whose density is no part of the weights as it is: in the model, masked, scaled.
     """
     values = {
-        node["name"]: node["value"]
-        for node in nodes
-        if node["name"] in sampler.drawn or type(node["fn"]).__name__ == "_Subsample"
+        name: node["value"]
+        for trace in traces
+        if trace is not None
+        for name, node in trace.nodes.items()
+        if name in sampler.drawn or type(node.get("fn")).__name__ == "_Subsample"
     }
+    for site in sites_of(*traces, sampler):
+        _check_weighs(site)
     again = _Again(values, sampler.drawn)
-    return sites_of(*run(program, again), again)
+    with StoppedParameters():
+        sites = sites_of(*run(program, again), again)
+        terms = []
+        for site, cost in zip(sites, costs(sites), strict=True):
+            term = {} if cost is None else {"cost": cost}
+            terms.append(term | {"density": site.density} if site.is_random else term)
+    return terms
+
+
+def _check_weighs(site: Site) -> None:
+    if site.estimator is None or not site.estimator.stops_parameters:
+        return
+    reason = "" if site.in_guide else "it is not in the guide"
+    reason = reason or ("" if without_mask(site.fn) is site.fn and site.is_plain else "it is masked or scaled")
+    if reason:
+        raise Unsupported(
+            f"{type(site.estimator).__name__} cannot serve site '{site.name}': {reason}, so that its density is no "
+            f"part of a sample's weight.\nChoose Pathwise() for it: sites={{'{site.name}': Pathwise()}}."
+        )

@@ -3,6 +3,7 @@
 from ppgrad.core.estimator import Estimator
 from ppgrad.estimators.arm import ARM
 from ppgrad.estimators.disarm import DisARM
+from ppgrad.estimators.dreg import DReG
 from ppgrad.estimators.enumerate import Enumerate
 from ppgrad.estimators.gumbel_rao import GumbelRao
 from ppgrad.estimators.gumbel_softmax import GumbelSoftmax
@@ -17,6 +18,7 @@ from ppgrad.estimators.straight_through import StraightThrough
 __all__ = [
     "ARM",
     "REBAR",
+    "DReG",
     "DisARM",
     "Enumerate",
     "GumbelRao",
@@ -35,6 +37,6 @@ def all_estimators() -> tuple[type[Estimator], ...]:
     """Every estimator class, in alphabetical order.
 
     >>> [estimator.__name__ for estimator in all_estimators()]
-    ['ARM', 'DisARM', 'Enumerate', 'LocalExpectation', 'MeasureValued', 'Pathwise', 'REBAR', 'ScoreFunction']
+    ['ARM', 'DReG', 'DisARM', 'Enumerate', 'LocalExpectation', 'MeasureValued', 'Pathwise', 'REBAR', 'ScoreFunction']
     """
     return tuple(globals()[name] for name in sorted(__all__) if name != "all_estimators")

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from ppgrad.core import Estimator, Facts, Sample, SiteInfo
-from ppgrad.core.distributions import distribution_name, is_partly_reparameterized, is_straight_through
+from ppgrad.core.distributions import detached, distribution_name, is_partly_reparameterized, is_straight_through
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,7 @@ class DReG(Estimator):
 
     def sample(self, fn: TorchDistribution) -> Sample:
         return Sample(fn.rsample())
+
+    def log_prob(self, fn: TorchDistribution, value: Tensor) -> Tensor:
+        log_prob: Tensor = detached(fn).log_prob(value)
+        return log_prob

@@ -25,6 +25,8 @@ class ELBO(Objective):
     Kingma & Welling (2014), Auto-encoding variational Bayes, eq. 3.
     """
 
+    weighs_guide = True
+
     def check(self, program: Program) -> None:
         needs_guide(self, program)
 

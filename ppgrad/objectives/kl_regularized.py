@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ppgrad.core import Estimator, Facts, InvalidAssignment, InvalidInput, Unsupported
 from ppgrad.core.distributions import detached, without_mask
+from ppgrad.core.relaxation import relaxed_log_prob
 from ppgrad.engine.assign import Choice
 from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.record import Site
@@ -134,7 +135,8 @@ class KLRegularized(ExpectedReturn):
         if self.as_ == "loss":
             value = value.detach()
         policy = fn if keeps_parameters else detached(fn)
-        ratio = policy.log_prob(value) - self._reference_log_prob(site, value)
+        log_prob = relaxed_log_prob if site.is_relaxed else _log_prob
+        ratio = log_prob(policy, value) - self._reference_log_prob(site, value)
         if self.kind == "k2":
             ratio = ratio**2 / 2
         elif self.kind == "k3":
@@ -144,12 +146,12 @@ class KLRegularized(ExpectedReturn):
         return ratio if fn is site.fn else torch.where(_mask(site), ratio, torch.zeros_like(ratio))
 
     def _reference_log_prob(self, site: Site, value: Tensor) -> Tensor:
+        log_prob = relaxed_log_prob if site.is_relaxed else _log_prob
         if callable(self.reference):
             with StoppedParameters():
                 message = {"name": site.name, "fn": site.fn, "value": value, "infer": site.infer}
                 fn = _checked(self.reference(message), site)
-                log_prob: Tensor = fn.log_prob(value)
-                return log_prob
+                return log_prob(fn, value)
         matching = [glob for glob in self.reference if fnmatchcase(site.name, glob)]
         if len(matching) != 1:
             what = f"{len(matching)} globs" if matching else "no glob"
@@ -158,7 +160,12 @@ class KLRegularized(ExpectedReturn):
                 f"reference={{'{site.name}': distribution}}."
             )
         self._matched.update(matching)
-        return detached(_checked(self.reference[matching[0]], site)).log_prob(value)
+        return log_prob(detached(_checked(self.reference[matching[0]], site)), value)
+
+
+def _log_prob(fn: TorchDistribution, value: Tensor) -> Tensor:
+    log_prob: Tensor = fn.log_prob(value)
+    return log_prob
 
 
 def _mask(site: Site) -> Tensor:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ppgrad.engine.execute import Record
+from ppgrad.objectives.doubly_reparameterized import doubly_reparameterized
 from ppgrad.objectives.joint import JointObjective, others_of_each
 
 
@@ -45,6 +48,12 @@ class LogMeanExp(JointObjective):
             return own
         rest = (-self.sharpness * others_of_each(costs)).logsumexp(-1).reshape(-1, *[1] * (own.dim() - 2))
         return self._cost(torch.logaddexp(rest, -self.sharpness * own), size)
+
+    def direct(self, records: Sequence[Record], costs: Tensor) -> Tensor:
+        if not any(entry.stopped is not None for record in records for entry in record.entries):
+            return super().direct(records, costs)
+        weights = (-self.sharpness * costs.detach()).softmax(-1)
+        return doubly_reparameterized(records, weights, self.sharpness)
 
     def _cost(self, log_sum: Tensor, size: int) -> Tensor:
         return (math.log(size) - log_sum) / self.sharpness

@@ -16,7 +16,7 @@ from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal
+from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal, Unsupported
 from ppgrad.engine.assign import Assignment, Choice
 from ppgrad.engine.execute import Executor, Record, Served
 from ppgrad.engine.parameters import announce
@@ -94,6 +94,9 @@ class Objective(PyroELBO):
     all_orders: bool = False
     """Whether the costs keep terms whose gradient has mean zero: they have a second derivative."""
 
+    weighs_guide: ClassVar[bool] = False
+    """Whether the costs hold the density of the guide's draws, so that a weight's gradient can be rewritten."""
+
     couples_lanes: ClassVar[bool] = False
     """Whether the objective is no sum over costs, so that every draw acts on all of it."""
 
@@ -151,6 +154,7 @@ class Objective(PyroELBO):
                 self.couples_lanes,
             )
             prepared = prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw)
+            self._check_weighs_guide(executor)
             others = [(seen, known) for seen, known in self._prepared if seen != key]
             self._prepared = [(key, prepared), *others][:_REMEMBERED]
         prepared.executor.program = program
@@ -230,6 +234,15 @@ class Objective(PyroELBO):
     def _register_critics(self, executor: Executor) -> None:
         for i, module in enumerate(executor.assignment.modules()):
             pyro.module(f"{type(self).__name__}.critic_{i}", module)
+
+    def _check_weighs_guide(self, executor: Executor) -> None:
+        if self.weighs_guide:
+            return
+        for name, estimator in executor.assignment.sites_that_stop_parameters():
+            raise Unsupported(
+                f"{estimator!r} cannot serve site '{name}': {type(self).__name__} has no weights p / q of a guide.\n"
+                f"Choose Pathwise() for it: sites={{'{name}': Pathwise()}}; or IWELBO, RenyiELBO or ELBO."
+            )
 
     def _modules(self) -> list[torch.nn.Module]:
         return list(self._assignment().modules())

@@ -62,7 +62,7 @@ def all_problems() -> dict[str, Problem]:
         coupled_plate, mixed, normal_chain, scaled, sequential_plate, episodes, local_global_local,
         conjugate_elbo, discrete_elbo, subsampled_elbo, random_transition, discounted, poisson,
         importance_discrete, importance_mixed, renyi, entropic_risk, max_ent_return,
-        sequential_elbo, nested_loops, importance_hierarchical, tail_risk, best_of, group_relative,
+        sequential_elbo, nested_loops, renyi_continuous, importance_hierarchical, tail_risk, best_of, group_relative,
         kl_regularized, kl_as_loss, var_grad,
     )  # fmt: skip
     return {builder.__name__: builder() for builder in builders}
@@ -637,6 +637,31 @@ def nested_loops() -> Problem:
         return (q[0] + 2 * q[1]) * r
 
     return Problem(model, ExpectedReturn, "loops walked twice", exact=closed_form(initial, value))
+
+
+def renyi_continuous() -> Problem:
+    """A Rényi bound of order 0.4 from two samples: z ~ N(0, 1), x | z ~ N(wz, 1), q = N(m, s)."""
+    initial, datum = {"m": 0.2, "s": 0.8, "w": 0.6}, 1.3
+
+    def model() -> None:
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(parameters({"w": initial["w"]})["w"] * z, 1.0), obs=torch.tensor(datum) * 1.0)
+
+    def guide() -> None:
+        p = parameters({name: start for name, start in initial.items() if name != "w"})
+        pyro.sample("z", dist.Normal(p["m"], p["s"]))
+
+    def value(p: Parameters) -> Tensor:
+        nodes = torch.linspace(-7, 7, 401, dtype=torch.float64)
+        weights = torch.exp(-0.5 * nodes**2)
+        z = p["m"] + p["s"] * nodes
+        log_weights = -0.5 * z**2 - 0.5 * (datum - p["w"] * z) ** 2 + 0.5 * nodes**2 + p["s"].log()
+        return _bound_of_two(weights / weights.sum(), log_weights, sharpness=0.6)
+
+    options = {"num_importance": 2, "alpha": 0.4}
+    return Problem(
+        model, RenyiELBO, "a continuous Rényi bound", guide, (), closed_form(initial, value), options
+    )
 
 
 def importance_hierarchical() -> Problem:
