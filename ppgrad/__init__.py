@@ -64,7 +64,16 @@ _PUBLIC = {
         "VarGrad",
     ),
     "ppgrad.analysis": ("Comparison",),
-    "ppgrad.measurement": ("Measurement", "compare", "exact_gradient", "gradient", "measure", "rollouts"),
+    "ppgrad.measurement": (
+        "Measurement",
+        "compare",
+        "exact_gradient",
+        "gradient",
+        "hessian",
+        "hvp",
+        "measure",
+        "rollouts",
+    ),
 }
 _ROOM = {name: room for room, names in _PUBLIC.items() for name in names}
 

@@ -3,7 +3,18 @@
 from ppgrad.measurement.compare import compare
 from ppgrad.measurement.exact import exact_gradient
 from ppgrad.measurement.gradient import gradient
+from ppgrad.measurement.higher_order import hessian, hvp
 from ppgrad.measurement.measure import Measurement, measure, ready
 from ppgrad.measurement.rollouts import rollouts
 
-__all__ = ["Measurement", "compare", "exact_gradient", "gradient", "measure", "ready", "rollouts"]
+__all__ = [
+    "Measurement",
+    "compare",
+    "exact_gradient",
+    "gradient",
+    "hessian",
+    "hvp",
+    "measure",
+    "ready",
+    "rollouts",
+]

@@ -12,6 +12,7 @@ from torch import Tensor
 from ppgrad.core import Estimator, InvalidInput, Signal, Unsupported, sum_lane
 from ppgrad.engine.execute import Record, Served
 from ppgrad.engine.record import Sizes
+from ppgrad.objectives.dice import joint_dice
 from ppgrad.objectives.objective import Objective, merged
 
 
@@ -73,6 +74,11 @@ class JointObjective(Objective):
     def direct(self, records: Sequence[Record], costs: Tensor) -> Tensor:
         """A scalar with the gradient that the costs carry themselves."""
         return -self.value(costs).mean()
+
+    def surrogate_of_any_order(self, records: Sequence[Record]) -> Tensor:
+        values = -self.value(self.run_costs(records))
+        served = self.combine(records)[2]
+        return joint_dice(records, served, values, self.memory) / self.num_particles
 
     def combine(self, records: Sequence[Record]) -> tuple[Tensor, Tensor, tuple[Served, ...]]:
         costs = self.run_costs(records)

@@ -22,6 +22,7 @@ from ppgrad.engine.execute import Executor, Record, Served
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.record import Program, Site, Sizes, program_of
+from ppgrad.objectives.dice import dice
 
 _REMEMBERED = 8
 """How many programs an objective remembers: the batches of an epoch come in few shapes."""
@@ -188,6 +189,10 @@ class Objective(PyroELBO):
         cost = total([cost for record in records for cost in record.costs]) / self.num_particles
         served = [draw for record in records for draw in record.served()] if torch.is_grad_enabled() else []
         return cost, cost, merged(served)
+
+    def surrogate_of_any_order(self, records: Sequence[Record]) -> Tensor:
+        """A scalar whose derivatives of every order estimate those of the loss; needs ``all_orders``."""
+        return torch.stack([dice(record, self.memory) for record in records]).sum() / self.num_particles
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """Minus the objective, estimated; a float."""
