@@ -93,8 +93,8 @@ def hvp(
     Source: Pearlmutter (1994), Fast exact multiplication by the Hessian, section 2.
     """
     with _differentiated(objective, model, guide, args, kwargs, seed) as (prepared, gradients):
-        _check_vector(vector, prepared.parameters)
-        terms = [(g * torch.as_tensor(vector[name])).sum() for name, g in zip(prepared.parameters, gradients, strict=True)]
+        direction = _checked_vector(vector, prepared.parameters)
+        terms = [(gradient * along).sum() for gradient, along in zip(gradients, direction, strict=True)]
         product = torch.stack(terms).sum()
         return dict(zip(prepared.parameters, _derivative(product, list(prepared.parameters.values())), strict=True))
 
@@ -155,15 +155,20 @@ def _twice_differentiable(fn: Any) -> bool:
     return True
 
 
-def _check_vector(vector: Any, parameters: Mapping[str, Tensor]) -> None:
+def _checked_vector(vector: Any, parameters: Mapping[str, Tensor]) -> list[Tensor]:
+    """The vector's tensors in the parameters' order."""
     if not isinstance(vector, Mapping):
-        raise InvalidInput(f"hvp(vector={vector!r}): write {{parameter: tensor}}, one for each of {', '.join(parameters)}.")
+        raise InvalidInput(f"hvp(vector={vector!r}): write {{parameter: tensor}}, for {', '.join(parameters)}.")
     for name in vector:
         if name not in parameters:
-            raise InvalidInput(f"hvp's vector names '{name}', and the parameters are {', '.join(parameters) or 'none'}.")
+            there = ", ".join(parameters) or "none"
+            raise InvalidInput(f"hvp's vector names '{name}', and the parameters are {there}.")
     for name, parameter in parameters.items():
         if name not in vector:
             raise InvalidInput(f"hvp's vector lacks parameter '{name}'. Write zeros where it is to be zero.")
-        shape = tuple(torch.as_tensor(vector[name]).shape)
-        if shape != tuple(parameter.shape):
-            raise InvalidInput(f"hvp's vector has shape {shape} for '{name}', and the parameter {tuple(parameter.shape)}.")
+        shape = torch.as_tensor(vector[name]).shape
+        if shape != parameter.shape:
+            raise InvalidInput(
+                f"hvp's vector has shape {tuple(shape)} for '{name}', and the parameter {tuple(parameter.shape)}."
+            )
+    return [torch.as_tensor(vector[name]) for name in parameters]

@@ -86,12 +86,12 @@ def joint_dice(records: Sequence[Record], served: Sequence[Served], values: Tens
         return total
     upstream, size = torch.zeros_like(runs), len(runs) // len(values)
     for draw, signal, estimator in served:
-        own = sum_lane(draw.log_prob).reshape(-1)
+        score = sum_lane(draw.log_prob).reshape(-1)
         baseline = _baseline(draw, signal, estimator, memories)
         if baseline is not None:
             others = everything.repeat_interleave(size) - runs + upstream
-            total = total + (baseline.reshape(-1) * (1 - magic_box(own)) * magic_box(others)).sum()
-        upstream = upstream + own
+            total = total + (baseline.reshape(-1) * (1 - magic_box(score)) * magic_box(others)).sum()
+        upstream = upstream + score
     return total
 
 

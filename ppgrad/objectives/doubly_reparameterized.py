@@ -65,7 +65,7 @@ def _check(record: Record) -> None:
         if estimator is not None and estimator.facts.reparameterized and not estimator.stops_parameters:
             name = type(twice[0].estimator).__name__
             raise Unsupported(
-                f"{name} at site '{twice[0].name}' and {type(estimator).__name__} at site '{entry.name}' cannot share a "
-                f"bound: all reparameterized sites take {name}, or none.\nChoose {name}() for both: "
+                f"{name} at site '{twice[0].name}' and {type(estimator).__name__} at site '{entry.name}' cannot share "
+                f"a bound: all reparameterized sites take {name}, or none.\nChoose {name}() for both: "
                 f"sites={{'{entry.name}': {name}()}}."
             )

@@ -106,7 +106,7 @@ class KLRegularized(ExpectedReturn):
 
     def with_choice(self, sites: Choice, num_particles: int = 1) -> Objective:
         other = super().with_choice(sites, num_particles)
-        vars(other).update(kind="k1", as_="reward")
+        other.__dict__.update(kind="k1", as_="reward")
         return other
 
     def prepare(self, model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Prepared:

@@ -126,7 +126,7 @@ class Objective(PyroELBO):
     def with_choice(self, sites: Choice, num_particles: int = 1) -> Objective:
         """The same objective, its gradient estimated by ``sites`` alone, without memory or baselines."""
         other = object.__new__(self.wanted)
-        vars(other).update(vars(self))
+        other.__dict__.update(self.__dict__)
         other.estimator, other.sites, other.num_particles = None, sites, num_particles
         other.memory, other._prepared, other._reads_baselines = {}, [], False
         return other

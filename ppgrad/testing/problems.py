@@ -659,9 +659,7 @@ def renyi_continuous() -> Problem:
         return _bound_of_two(weights / weights.sum(), log_weights, sharpness=0.6)
 
     options = {"num_importance": 2, "alpha": 0.4}
-    return Problem(
-        model, RenyiELBO, "a continuous Rényi bound", guide, (), closed_form(initial, value), options
-    )
+    return Problem(model, RenyiELBO, "a continuous Rényi bound", guide, (), closed_form(initial, value), options)
 
 
 def importance_hierarchical() -> Problem:
@@ -700,7 +698,9 @@ def importance_hierarchical() -> Problem:
     return Problem(model, IWELBO, "a bound of three layers", guide, (), closed_form(initial, value), options)
 
 
-def _two_steps(initial: Mapping[str, object]) -> tuple[Callable[[], None], Callable[[Parameters], tuple[Tensor, Tensor]]]:
+def _two_steps(
+    initial: Mapping[str, object],
+) -> tuple[Callable[[], None], Callable[[Parameters], tuple[Tensor, Tensor]]]:
     """Two Bernoulli steps of which the first acts on the second, and their joint probabilities and returns."""
 
     def model() -> None:
@@ -727,7 +727,9 @@ def tail_risk() -> Problem:
 
     def value(p: Parameters) -> Tensor:
         chances, returns = table(p)
-        return _over_tuples(chances, returns, 3, lambda r: (r.sort().values * torch.tensor([1.0, 0.5, 0.0])).sum() / 1.5)
+        return _over_tuples(
+            chances, returns, 3, lambda r: (r.sort().values * torch.tensor([1.0, 0.5, 0.0])).sum() / 1.5
+        )
 
     options = {"num_importance": 3, "level": 0.5}
     return Problem(model, CVaR, "the worst returns", exact=closed_form(initial, value), options=options)
