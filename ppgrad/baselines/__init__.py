@@ -2,13 +2,29 @@
 
 from ppgrad.baselines.constant import Constant
 from ppgrad.baselines.critic import Critic
+from ppgrad.baselines.delta_method import DeltaMethod
 from ppgrad.baselines.leave_one_out import LeaveOneOut
 from ppgrad.baselines.moving_average import MovingAverage
+from ppgrad.baselines.optimal_constant import OptimalConstant
+from ppgrad.baselines.per_context import PerContext
 from ppgrad.baselines.pyro_keys import PyroBaseline
+from ppgrad.baselines.self_critical import SelfCritical
 from ppgrad.baselines.vimco import VIMCO
 from ppgrad.core import Baseline
 
-__all__ = ["VIMCO", "Constant", "Critic", "LeaveOneOut", "MovingAverage", "PyroBaseline", "all_baselines"]
+__all__ = [
+    "VIMCO",
+    "Constant",
+    "Critic",
+    "DeltaMethod",
+    "LeaveOneOut",
+    "MovingAverage",
+    "OptimalConstant",
+    "PerContext",
+    "PyroBaseline",
+    "SelfCritical",
+    "all_baselines",
+]
 
 
 def all_baselines() -> tuple[type[Baseline], ...]:

@@ -47,6 +47,10 @@ class LeaveOneOut(Baseline):
             return f"LeaveOneOut(over={self.over!r}) needs a plate of two elements or more"
         return None
 
+    @property
+    def compares_particles(self) -> bool:
+        return self.over is None
+
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         if self.over is None and signal.others is not None:
             return signal.others

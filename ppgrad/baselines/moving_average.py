@@ -41,14 +41,15 @@ class MovingAverage(Baseline):
         return (cls(),)
 
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        if not memory:
+        if "average" not in memory:
             return torch.zeros_like(signal.value)
         return memory["average"] / (1 - self.decay ** memory["count"])
 
     def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:
         mean = signal.value.mean().detach()
-        old = memory or {"average": torch.zeros_like(mean), "count": torch.zeros_like(mean)}
+        old = {"average": torch.zeros_like(mean), "count": torch.zeros_like(mean), **memory}
         return {
+            **memory,
             "average": self.decay * old["average"] + (1 - self.decay) * mean,
             "count": old["count"] + 1,
         }

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from ppgrad.baselines.critic import fit_to_signal, over_lanes
 from ppgrad.baselines.moving_average import MovingAverage
 from ppgrad.core import Baseline, Draw, InvalidAssignment, Memory, Signal
+from ppgrad.core.modules import fit_to_signal, over_lanes
 
 KEYS = (
     "nn_baseline",
@@ -84,6 +84,9 @@ class PyroBaseline(Baseline):
         return cls(average, module, reads_value)
 
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
+        return self._cost(draw, signal, memory).detach()
+
+    def _cost(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         total = torch.zeros_like(signal.value)
         if self.average is not None:
             total = total + self.average.predict(draw, signal, memory)
@@ -100,7 +103,7 @@ class PyroBaseline(Baseline):
     def own_loss(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
         if self.module is None and not self.reads_value:
             return None
-        return (signal.value - self.predict(draw, signal, memory)).square().sum()
+        return (signal.value - self._cost(draw, signal, memory)).square().sum()
 
     def modules(self) -> tuple[torch.nn.Module, ...]:
         return () if self.module is None else (self.module,)

@@ -38,11 +38,14 @@ def list_estimators() -> None:
 
     from ppgrad.baselines import all_baselines
     from ppgrad.cli.specification import baseline_words, estimator_words
+    from ppgrad.estimators import all_estimators
 
     table = Table("word", "estimator", "bias", "source", title="Estimators")
-    for word, estimator in estimator_words().items():
-        bias = f"biased {estimator.facts.order}".strip() if estimator.facts.biased else "unbiased"
-        table.add_row(word, estimator.__name__, bias, estimator.facts.source)
+    words = {estimator: word for word, estimator in estimator_words().items()}
+    for estimator in all_estimators():
+        facts = estimator.facts
+        bias = ": ".join(filter(None, ["biased", facts.order])) if facts.biased else "unbiased"
+        table.add_row(words.get(estimator, "–"), estimator.__name__, bias, facts.source)
     _console().print(table)
     table = Table("baseline", "source", title=f"Baselines of score (as words: {', '.join(baseline_words())})")
     for baseline in all_baselines():
@@ -55,7 +58,7 @@ def compare(
     path: Annotated[str, typer.Argument(metavar="PATH[:NAME]", help="A file with problem(), or another NAME.")],
     estimators: Annotated[
         str | None,
-        typer.Option(help="Comma-separated: score, score+loo, score+average, pathwise, … Default: all that can serve."),
+        typer.Option(help="Comma-separated: score, score+loo, pathwise, … Default: all unbiased that can serve."),
     ] = None,
     replicates: Annotated[int, typer.Option(help="Gradient estimates for each estimator, 2 or more.")] = 1000,
     particles: Annotated[int, typer.Option(help="Samples averaged in one estimate, unless a word says @N.")] = 8,
@@ -157,8 +160,12 @@ def _all_that_can_serve(problem: Problem, objective: Callable[[str], Objective])
     from ppgrad.measurement.gradient import pure
 
     found: dict[str, Objective] = {}
-    unable, costly = [], []
-    for word in ["score", "score+loo", *(word for word in estimator_words() if word != "score")]:
+    unable, costly, biased = [], [], []
+    words = estimator_words()
+    for word in ["score", "score+loo", *(word for word in words if word != "score")]:
+        if word in words and words[word].facts.biased:
+            biased.append(word)
+            continue
         made = objective(word)
         program = program_of(problem.model, problem.guide, problem.args)
         try:
@@ -173,6 +180,8 @@ def _all_that_can_serve(problem: Problem, objective: Callable[[str], Objective])
             found[word] = made
     if unable:
         print(f"Left out, since they cannot serve some site: {', '.join(unable)}.", file=sys.stderr)
+    if biased:
+        print(f"Left out unless --estimators names it, since biased: {', '.join(biased)}.", file=sys.stderr)
     if costly:
         print(f"Left out unless --estimators names it: {', '.join(costly)}.", file=sys.stderr)
     return found

@@ -11,13 +11,14 @@ from ppgrad.core.errors import (
     PpgradError,
     Unsupported,
 )
-from ppgrad.core.estimator import Baseline, Estimator, Facts, Memory, Sample, SiteInfo
+from ppgrad.core.estimator import Baseline, Draws, Estimator, Facts, Memory, Pilot, Sample, SiteInfo
 from ppgrad.core.problem import Problem
 
 __all__ = [
     "Baseline",
     "CannotBeExact",
     "Draw",
+    "Draws",
     "Estimator",
     "Facts",
     "InvalidAssignment",
@@ -26,6 +27,7 @@ __all__ = [
     "Memory",
     "NoGradientPath",
     "NonFinite",
+    "Pilot",
     "Plate",
     "Plates",
     "PpgradError",

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent
 
 from ppgrad.core.distributions import distribution_name, without_mask
+from ppgrad.core.estimator import SiteInfo
 
 
 def element(fn: TorchDistribution) -> TorchDistribution:
@@ -64,3 +65,25 @@ def over_event(term: Tensor, event_dim: int) -> Tensor:
 def for_event(signal: Tensor, event_dim: int) -> Tensor:
     """A signal, with ones for the dimensions of one event."""
     return signal.reshape(*signal.shape, *[1] * event_dim)
+
+
+def no_mean(fn: TorchDistribution) -> str | None:
+    """Why a program cannot be run at the mean of ``fn``, or None if it can."""
+    try:
+        finite = bool(torch.isfinite(without_mask(fn).mean).all())
+    except NotImplementedError:
+        finite = False
+    return None if finite else f"{distribution_name(fn)} has no mean that could be its value"
+
+
+def needs_particles(site: SiteInfo, name: str) -> str | None:
+    """Why an estimator that compares particles cannot serve ``site``, or None if it can."""
+    if site.num_importance > 1:
+        return f"{name} compares particles, and here they share their cost in an importance-weighted bound"
+    return None if site.num_particles >= 2 else f"{name}() compares particles; write num_particles=2 or more"
+
+
+def mean_of_others(values: Tensor) -> Tensor:
+    """For each particle the mean over the others; zero where there are none (particles came different ways)."""
+    count = len(values)
+    return (values.sum(0, keepdim=True) - values) / (count - 1) if count > 1 else torch.zeros_like(values)

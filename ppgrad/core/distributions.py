@@ -90,6 +90,18 @@ def is_straight_through(fn: dist.TorchDistribution) -> bool:
     return distribution_name(fn).endswith("StraightThrough")
 
 
+def not_reparameterized(fn: dist.TorchDistribution) -> str | None:
+    """Why no gradient may go through a sample of ``fn``, or None if one may."""
+    name = distribution_name(fn)
+    if not fn.has_rsample:
+        return f"{name} has no reparameterized sample"
+    if is_straight_through(fn):
+        return f"{name} passes a biased gradient through a discrete value"
+    if is_partly_reparameterized(fn):
+        return f"{name} is only partly reparameterized"
+    return None
+
+
 def leaves(outputs: Tensor) -> list[Tensor]:
     """The leaf tensors that require a gradient and that ``outputs`` was computed from."""
     if outputs.grad_fn is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -25,6 +25,7 @@ class Facts:
         biased: the expectation of the estimate is not the gradient.
         order: how fast the bias falls, for a biased estimator ("O(h²)").
         reparameterized: the value carries a gradient to the distribution's parameters.
+        finds_jumps: where the cost jumps, it stops the gradient of the value.
         source: paper and equation.
     """
 
@@ -32,6 +33,7 @@ class Facts:
     biased: bool = False
     order: str = ""
     reparameterized: bool = False
+    finds_jumps: bool = False
 
 
 class Sample(NamedTuple):
@@ -40,7 +42,8 @@ class Sample(NamedTuple):
     Args:
         value: what the program goes on with, shape batch + event.
         extras: further tensors, of the batch shape in front; they come back in ``Draw.extras``.
-        alternatives: values to run the program again with, shape ``(n, *batch, *event)``.
+        alternatives: values to run the program again with, shape ``(n, *batch, *event)``; each is a
+            branch, one more run.
     """
 
     value: Tensor
@@ -59,6 +62,7 @@ class SiteInfo:
         num_particles: how many independent estimates are averaged.
         has_context: whether a learned baseline would find something to look at.
         num_importance: how many importance samples share one bound.
+        context: what a baseline may look at, or None.
     """
 
     name: str
@@ -67,9 +71,48 @@ class SiteInfo:
     num_particles: int
     has_context: bool
     num_importance: int = 1
+    context: Any = None
 
 
-class Estimator(ABC):
+class Pilot(NamedTuple):
+    """What held-out runs tell of a gradient: its projections on random directions, ``(directions, runs)``.
+
+    Args:
+        total: of the whole gradient.
+        effects: of its derivative with respect to each gate of an estimator.
+    """
+
+    total: Tensor
+    effects: Mapping[str, Tensor]
+
+
+class Draws(ABC):
+    """Uniform noise for all particles of a gradient, uniform for each particle alone."""
+
+    @abstractmethod
+    def uniforms(self, particles: int, dimensions: int) -> Tensor:
+        """Noise in (0, 1) of shape ``(particles, dimensions)``."""
+
+
+class _Member:
+    """A frozen dataclass that prints as one would write it: without the fields that are at their defaults."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.__repr__ = _written  # type: ignore[method-assign]
+
+
+def _written(member: Any) -> str:
+    shown = []
+    for entry in fields(member):
+        value = getattr(member, entry.name)
+        default = entry.default if entry.default_factory is MISSING else entry.default_factory()
+        if entry.repr and (isinstance(value, Tensor) or value != default):
+            shown.append(f"{entry.name}={value!r}")
+    return f"{type(member).__name__}({', '.join(shown)})"
+
+
+class Estimator(_Member, ABC):
     """How the gradient of an expectation is estimated at one site.
 
     A member is one file with one frozen dataclass. It says how it draws (`sample`), what its
@@ -78,8 +121,6 @@ class Estimator(ABC):
     """
 
     facts: ClassVar[Facts]
-    has_alternatives: ClassVar[bool] = False
-    """Whether `sample` hands out alternatives; each is a branch, one more run of the program."""
     element_by_element: ClassVar[bool] = False
     """Whether an alternative replaces one element at a time where later costs couple the elements."""
     relaxes: ClassVar[bool] = False
@@ -99,6 +140,15 @@ class Estimator(ABC):
     @abstractmethod
     def refuses(self, site: SiteInfo) -> str | None:
         """Why this estimator cannot serve ``site``, or None if it can."""
+
+    @property
+    def draws(self) -> Draws | None:
+        """How particles share noise; None where each has its own."""
+        return None
+
+    def sample_from(self, fn: TorchDistribution, uniform: Tensor) -> Sample:
+        """Draw a value from uniform noise of its shape; for an estimator with `draws`."""
+        raise TypeError(f"{type(self).__name__} draws noise of its own")
 
     def sample(self, fn: TorchDistribution) -> Sample:
         """Draw a value. Only an estimator with a `grid` leaves this out."""
@@ -125,6 +175,19 @@ class Estimator(ABC):
         """A cost term whose sum's gradient is the site's share of the estimate: lanes, or lanes + plates."""
         return None
 
+    @property
+    def gates(self) -> Mapping[str, float]:
+        """Scalars in the memory that held-out runs calibrate: the values that they have in those runs."""
+        return {}
+
+    def calibrate(self, pilot: Pilot) -> Memory:
+        """The gates' values, from held-out runs."""
+        return {}
+
+    def tuned(self, memory: Memory) -> Estimator:
+        """The estimator that serves the site, given what is remembered of it."""
+        return self
+
     def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:
         """The memory after this gradient; `surrogate` always sees the one from before."""
         return memory
@@ -138,7 +201,7 @@ class Estimator(ABC):
         return ()
 
 
-class Baseline(ABC):
+class Baseline(_Member, ABC):
     """A control variate of `ScoreFunction`: a value to subtract that does not depend on the draw."""
 
     source: ClassVar[str]
@@ -152,9 +215,27 @@ class Baseline(ABC):
         """Why this baseline cannot serve ``site``, with the mend, or None if it can."""
         return None
 
+    def references(self, fn: TorchDistribution) -> Tensor | None:
+        """Values to run the program again with, ``(n, *batch, *event)``: its costs come as alternatives."""
+        return None
+
+    @property
+    def compares_particles(self) -> bool:
+        """Whether it needs particles that are independent."""
+        return False
+
+    @property
+    def gates(self) -> Mapping[str, float]:
+        """As for `Estimator`."""
+        return {}
+
+    def calibrate(self, pilot: Pilot) -> Memory:
+        """As for `Estimator`."""
+        return {}
+
     @abstractmethod
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        """The baseline of the signal, broadcastable to it."""
+        """The baseline of the signal, broadcastable to it; no gradient but that of a gate passes."""
 
     def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:
         """The memory after this gradient."""

@@ -108,6 +108,10 @@ class Assignment:
                     f"The glob {glob!r} of sites= matches no random site. The random sites: {there}."
                 )
 
+    def served(self) -> list[tuple[str, Estimator]]:
+        """The sites met so far that an estimator serves."""
+        return [(name, member) for name, member in self._met.items() if member is not None]
+
     def used(self) -> list[Estimator]:
         """The estimators that serve the sites met so far, each once."""
         found = {repr(estimator): estimator for estimator in self._met.values() if estimator is not None}
@@ -120,15 +124,6 @@ class Assignment:
             for name, member in self._met.items()
             if member is not None and (member.leaves_support or name == changed)
         ]
-
-    def sites_that_stop_parameters(self) -> list[tuple[str, Estimator]]:
-        """The sites met so far whose estimator needs a bound's weights, parameters held fixed."""
-        return [(name, e) for name, e in self._met.items() if e is not None and e.stops_parameters]
-
-    @property
-    def wants_alternatives(self) -> bool:
-        """Whether some site met so far has an estimator with alternatives."""
-        return any(estimator is not None and estimator.has_alternatives for estimator in self._met.values())
 
     def modules(self) -> list[torch.nn.Module]:
         """The modules that the estimators train by losses of their own."""
@@ -211,4 +206,4 @@ def alternatives(info: SiteInfo, count: int = 3) -> list[str]:
 
 
 def _short(estimator: Estimator) -> str:
-    return repr(estimator).replace("(baseline=None)", "()").replace("over=None", "")
+    return repr(estimator).replace("baseline=", "")

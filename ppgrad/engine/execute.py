@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
@@ -12,65 +12,35 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ppgrad.core import Draw, Estimator, InvalidInput, InvalidProgram, Plates, PpgradError, Signal, sum_plates
+from ppgrad.core import (
+    Draw,
+    Draws,
+    Estimator,
+    InvalidInput,
+    InvalidProgram,
+    Memory,
+    PpgradError,
+    sum_plates,
+)
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import Run, attach_alternatives, event_dim_of
-from ppgrad.engine.credit import SequencePath, downstream_costs
+from ppgrad.engine.entries import Entry, Record, Stopped, padded
 from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
-from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, Site, Sizes, run, sites_of
-from ppgrad.engine.stopped import Stopped, stopped_terms
+from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
+from ppgrad.engine.stopped import stopped_terms
 
 Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
 """An objective's own part of a run: the cost of each site, or None."""
 
-Served = tuple[Draw, Signal, Estimator]
-
 
 @dataclass(frozen=True)
-class Entry:
-    """One site of a `Record`: over all lanes, padded to a common number of plate dimensions."""
+class Inputs:
+    """What a run takes beside the program: see `Executor.execute`."""
 
-    name: str
-    plates: Plates
-    sequence: SequencePath
-    is_random: bool
-    is_summed_over: bool
-    estimator: Estimator | None
-    cost: Tensor | None
-    draw: Draw | None
-    alternatives: Tensor | None
-    base: Tensor | None
-    relaxed: Tensor | None
-    gradients: Tensor | None
-    in_guide: bool = False
-    stopped: Stopped | None = None
-
-
-@dataclass(frozen=True)
-class Record:
-    """One execution: the sites in program order, all lanes at once.
-
-    Lanes whose programs took different turns come as records of their own.
-    """
-
-    entries: tuple[Entry, ...]
-
-    @property
-    def costs(self) -> list[Tensor]:
-        return [entry.cost for entry in self.entries if entry.cost is not None]
-
-    def served(self) -> list[Served]:
-        """Each draw that has a surrogate, with the cost downstream of it."""
-        return [
-            (
-                entry.draw,
-                Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed, entry.gradients),
-                entry.estimator,
-            )
-            for entry, parts in zip(self.entries, downstream_costs(self.entries), strict=True)
-            if entry.draw is not None and entry.estimator is not None
-        ]
+    token: Tensor | float
+    replacements: Mapping[int, Tensor]
+    memory: Mapping[str, Memory]
 
 
 @dataclass
@@ -102,6 +72,7 @@ class Executor:
     grid: dict[str, GridSite] = field(default_factory=dict)
     alternatives: dict[str, int] = field(default_factory=dict)
     max_looped: int | None = None
+    noises: dict[str, tuple[Draws, torch.Size]] = field(default_factory=dict)
 
     @property
     def particles(self) -> int:
@@ -122,33 +93,41 @@ class Executor:
         """Program executions for one gradient."""
         return self.particles * self.branches
 
-    def execute(self, token: Tensor | float = 0.0, replacements: Mapping[int, Tensor] | None = None) -> list[Record]:
+    def execute(
+        self,
+        token: Tensor | float = 0.0,
+        replacements: Mapping[int, Tensor] | None = None,
+        memory: Mapping[str, Memory] | None = None,
+    ) -> list[Record]:
         """Run all lanes.
 
         Args:
             token: a zero that depends on the lane of an enclosing vmap, or a number outside of one.
             replacements: the lane's tensor for the ``id`` of each parameter.
+            memory: what is remembered of each site.
         """
+        inputs = Inputs(token, replacements or {}, memory or {})
         while True:
             try:
-                return self._execute(token, replacements or {})
-            except GridGrew as grew:
-                self.grow(grew)
+                return self._execute(inputs)
+            except (GridGrew, SharedNoise) as more:
+                self.grow(more)
 
-    def _execute(self, token: Tensor | float, replacements: Mapping[int, Tensor]) -> list[Record]:
+    def _execute(self, inputs: Inputs) -> list[Record]:
         indices = grid_indices(self.grid)
+        uniforms = self._uniforms()
 
         def all_lanes(branch: Branch | None) -> Run:
-            return self._vectorized(token, replacements, indices, branch)
+            return self._vectorized(inputs, indices, uniforms, branch)
 
-        if isinstance(token, Tensor):
-            return [self._record(self._with_alternatives(all_lanes))]
+        if isinstance(inputs.token, Tensor):
+            return [self._record(self._with_alternatives(all_lanes, in_vmap=True))]
         if self.vectorize and (self.particles, self.grid_points) != (1, 1):
             state = pyro.util.get_rng_state()
             try:
                 with vectorizable():
                     return [self._record(self._with_alternatives(all_lanes))]
-            except (GridGrew, PpgradError):
+            except (GridGrew, SharedNoise, PpgradError):
                 raise
             except Exception as error:
                 self.fall_back(error)
@@ -156,13 +135,16 @@ class Executor:
         if self.max_looped is not None and self.grid_points > self.max_looped:
             raise InvalidInput(f"Its {self.grid_points} branches would run in a loop.")
         runs = []
-        for _ in range(self.particles):
+        for particle in range(self.particles):
+            noise = {name: uniform[particle] for name, uniform in uniforms.items()}
             for point in range(self.grid_points):
                 index = {name: column[point] for name, column in indices.items()}
 
-                def one_lane(branch: Branch | None, index: dict[str, Tensor] = index) -> Run:
+                def one_lane(
+                    branch: Branch | None, index: dict[str, Tensor] = index, noise: dict[str, Tensor] = noise
+                ) -> Run:
                     own = {} if branch is None or branch.shift is None else {"shift": branch.shift[0, 0]}
-                    run = self._lane(token, replacements, index, branch, own)
+                    run = self._lane(inputs, index, noise, branch, own)
                     return Run(run.sites, tree_map(lambda x: x[None, None], run.tensors))
 
                 runs.append(self._with_alternatives(one_lane))
@@ -173,12 +155,12 @@ class Executor:
         self.vectorize = False
         note_of_loop(self.program.model, error)
 
-    def _with_alternatives(self, lanes: Callable[[Branch | None], Run]) -> Run:
+    def _with_alternatives(self, lanes: Callable[[Branch | None], Run], in_vmap: bool = False) -> Run:
         """The program as drawn, with the costs of each alternative beside the site that asked for it."""
-        if not self.assignment.wants_alternatives:
-            return lanes(None)
         start = pyro.util.get_rng_state()
         run = lanes(None)
+        if not any(site.drawn is not None and site.drawn.alternatives for site in run.sites):
+            return run
         end = pyro.util.get_rng_state()
 
         def replay(branch: Branch) -> Record:
@@ -187,53 +169,55 @@ class Executor:
                 return self._record(lanes(branch))
 
         try:
-            attach_alternatives(run, self._record(run).entries, replay, self._count_alternatives, self.couples_lanes)
+            entries = self._record(run).entries
+            attach_alternatives(run, entries, replay, self._count_alternatives, self.couples_lanes, in_vmap)
         finally:
             pyro.util.set_rng_state(end)
         return run
 
     def _vectorized(
         self,
-        token: Tensor | float,
-        replacements: Mapping[int, Tensor],
+        inputs: Inputs,
         indices: dict[str, Tensor],
+        uniforms: dict[str, Tensor],
         branch: Branch | None,
     ) -> Run:
         particles, points = self.particles, self.grid_points
         sites: list[Site] = []
 
-        def lane(token: Any, index: dict[str, Tensor], own: dict[str, Tensor]) -> Any:
+        def lane(token: Any, index: dict[str, Tensor], noise: dict[str, Tensor], own: dict[str, Tensor]) -> Any:
             nonlocal sites
-            run = self._lane(token, replacements, index, branch, own)
+            run = self._lane(replace(inputs, token=token), index, noise, branch, own)
             sites = run.sites
             return run.tensors
 
-        def particle(inner: Any, own: dict[str, Tensor]) -> Any:
+        def particle(inner: Any, noise: dict[str, Tensor], own: dict[str, Tensor]) -> Any:
+            token = inputs.token + inner
             if points == 1:
-                return lane(token + inner, _first(indices), _first(own))
-            return vectorized(lambda last, i, x: lane(token + inner + last, i, x), indices, own, lanes=points)
+                return lane(token, _first(indices), noise, _first(own))
+            return vectorized(lambda last, i, x: lane(token + last, i, noise, x), indices, own, lanes=points)
 
         own = {} if branch is None or branch.shift is None else {"shift": branch.shift}
         if particles == 1:
-            tensors = tree_map(lambda x: x[None], particle(0.0, _first(own)))
+            tensors = tree_map(lambda x: x[None], particle(0.0, _first(uniforms), _first(own)))
         else:
-            tensors = vectorized(particle, own, lanes=particles)
+            tensors = vectorized(particle, uniforms, own, lanes=particles)
         if points == 1:
             tensors = tree_map(lambda x: x[:, None], tensors)
         return Run(sites, tensors)
 
     def _lane(
         self,
-        token: Tensor | float,
-        replacements: Mapping[int, Tensor],
+        inputs: Inputs,
         index: dict[str, Tensor],
+        noise: Mapping[str, Tensor],
         branch: Branch | None,
         own: Mapping[str, Tensor],
     ) -> Run:
-        sampler = Sampler(self.assignment, self.sizes, index, branch=branch, shift=own.get("shift"))
-        if not isinstance(token, Tensor) and not replacements:
+        sampler = Sampler(self.assignment, self.sizes, index, None, branch, own.get("shift"), inputs.memory, noise)
+        if not isinstance(inputs.token, Tensor) and not inputs.replacements:
             return self._recorded(sampler, branch)
-        with LaneTensors(token, replacements) as mode:
+        with LaneTensors(inputs.token, inputs.replacements) as mode:
             run = self._recorded(sampler, branch)
             return Run(run.sites, mode.own(run.tensors))
 
@@ -313,18 +297,34 @@ class Executor:
                     base,
                     relaxed,
                     gradients,
-                    site.in_guide,
                     _stopped(kept, depth),
                 )
             )
         return Record(tuple(entries))
 
+    def first_noise(self) -> dict[str, Tensor]:
+        """The noise of one particle at every site that shares it."""
+        return _first(self._uniforms())
+
     def first_branch(self) -> dict[str, Tensor]:
         """The grid index of the first point at every summed-over site."""
         return {name: torch.zeros(site.shape, dtype=torch.long) for name, site in self.grid.items()}
 
-    def grow(self, grew: GridGrew) -> None:
-        """Give a summed-over site the points that it needs."""
+    def _uniforms(self) -> dict[str, Tensor]:
+        """The noise of sites whose particles share theirs, ``(particles, *shape)``; one sequence for all alike."""
+        found: dict[str, Tensor] = {}
+        for kind in dict.fromkeys(draws for draws, _ in self.noises.values()):
+            shapes = {name: shape for name, (draws, shape) in self.noises.items() if draws == kind}
+            uniforms = kind.uniforms(self.particles, sum(shape.numel() for shape in shapes.values()))
+            parts = torch.split(uniforms, [shape.numel() for shape in shapes.values()], dim=1)
+            found |= {n: part.reshape(-1, *shape) for (n, shape), part in zip(shapes.items(), parts, strict=True)}
+        return found
+
+    def grow(self, grew: GridGrew | SharedNoise) -> None:
+        """Give a summed-over site the points that it needs, or one that shares noise its place in it."""
+        if isinstance(grew, SharedNoise):
+            self.noises[grew.name] = (grew.draws, grew.shape)
+            return
         old = self.grid.get(grew.name)
         joint = grew.joint | (old.joint if old else frozenset())
         self.grid[grew.name] = GridSite(grew.size, joint)
@@ -353,18 +353,6 @@ class Executor:
             f"for by {listed}. "
             "Choose ScoreFunction() for some of them, or raise max_branches."
         )
-
-
-def padded(tensor: Tensor, depth: int, batch: int | None = None) -> Tensor:
-    """Insert ones behind the two lane dimensions, up to ``depth`` plate dimensions.
-
-    Args:
-        tensor: lanes, then ``batch`` dimensions, then anything.
-        depth: how many dimensions are to stand where the batch dimensions do.
-        batch: how many there are; None for all but the lanes.
-    """
-    missing = depth - (tensor.dim() - 2 if batch is None else batch)
-    return tensor.reshape(*tensor.shape[:2], *[1] * missing, *tensor.shape[2:]) if missing > 0 else tensor
 
 
 def _weighted(cost: Tensor, log_weight: Tensor | float) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyro.poutine as poutine
 import torch
@@ -13,7 +13,7 @@ from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
 from torch.distributions import constraints
 
-from ppgrad.core import NoGradientPath, NonFinite, Unsupported
+from ppgrad.core import Estimator, NoGradientPath, NonFinite, Unsupported
 from ppgrad.engine.record import Site
 
 
@@ -79,7 +79,7 @@ def check_parameters(name: str, fn: TorchDistribution) -> None:
         allowed = torch.isfinite(values)
         if parameter == "logits":
             allowed |= values == -float("inf")
-        elif constraint.event_dim == 0 and not constraints.is_dependent(constraint):  # type: ignore[no-untyped-call]
+        elif not constraints.is_dependent(constraint) and constraint.event_dim == 0:  # type: ignore[no-untyped-call]
             allowed &= constraint.check(values)
         if not bool(allowed.all()):
             raise NonFinite(
@@ -95,7 +95,9 @@ def _first_bad(tensor: Tensor) -> float | None:
     return float(bad[0]) if bad.numel() else None
 
 
-def check_gradient_paths(sites: Sequence[Site], costs: Sequence[Tensor | None], strict: bool) -> None:
+def check_gradient_paths(
+    sites: Sequence[Site], costs: Sequence[Tensor | None], strict: bool, estimators: Mapping[str, Estimator]
+) -> None:
     """Warn of pathwise sites from which no gradient reaches any cost but their own density.
 
     Raises:
@@ -104,7 +106,8 @@ def check_gradient_paths(sites: Sequence[Site], costs: Sequence[Tensor | None], 
     pathwise = [
         site
         for site in sites
-        if site.estimator is not None and site.estimator.facts.reparameterized and site.value.requires_grad
+        if site.name in estimators and site.value.requires_grad
+        if estimators[site.name].facts.reparameterized and not estimators[site.name].facts.finds_jumps
     ]
     graphs = [(s, c) for s, c in zip(sites, costs, strict=True) if c is not None and c.requires_grad]
     missed = [
@@ -115,7 +118,7 @@ def check_gradient_paths(sites: Sequence[Site], costs: Sequence[Tensor | None], 
     if not missed:
         return
     more = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
-    kind = next(type(site.estimator).__name__ for site in pathwise if site.name == missed[0])
+    kind = type(estimators[missed[0]]).__name__
     message = (
         f"{kind} site '{missed[0]}'{more}: no gradient path leads from it to any cost, so its gradient is "
         f"missing. Choose the score function: sites={{'{missed[0]}': ScoreFunction()}}."

@@ -14,7 +14,8 @@ from torch import Tensor
 from ppgrad.core import NonFinite, PpgradError, Unsupported
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import cannot_relax
-from ppgrad.engine.execute import Executor, Record
+from ppgrad.engine.entries import Record
+from ppgrad.engine.execute import Executor
 from ppgrad.engine.inspect_run import (
     check_finite,
     check_gradient_paths,
@@ -24,7 +25,18 @@ from ppgrad.engine.inspect_run import (
 )
 from ppgrad.engine.parameters import announced, named_parameters
 from ppgrad.engine.randomness import aside
-from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, Site, Watch, all_random_messages, run, sites_of
+from ppgrad.engine.record import (
+    Branch,
+    GridGrew,
+    Program,
+    Sampler,
+    SharedNoise,
+    Site,
+    Watch,
+    all_random_messages,
+    run,
+    sites_of,
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         costs = executor.costs(sites)
         check_finite(sites, costs)
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
-        check_gradient_paths(sites, costs, strict)
+        check_gradient_paths(sites, costs, strict, dict(executor.assignment.served()))
         for site in sites:
             if site.drawn is not None and site.drawn.alternatives and getattr(site.estimator, "relaxes", False):
                 _check_relaxed(executor, site.name)
@@ -150,8 +162,15 @@ def _run(
     executor: Executor, watch: Watch | None = None, branch: Branch | None = None
 ) -> tuple[Sampler, poutine.Trace | None, poutine.Trace]:
     while True:
-        sampler = Sampler(executor.assignment, executor.sizes, executor.first_branch(), watch, branch)
+        sampler = Sampler(
+            executor.assignment,
+            executor.sizes,
+            executor.first_branch(),
+            watch,
+            branch,
+            uniforms=executor.first_noise(),
+        )
         try:
             return sampler, *run(executor.program, sampler)
-        except GridGrew as grew:
-            executor.grow(grew)
+        except (GridGrew, SharedNoise) as more:
+            executor.grow(more)

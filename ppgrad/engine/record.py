@@ -14,7 +14,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppgrad.core import Estimator, Plate, Plates, Sample, SiteInfo
+from ppgrad.core import Draws, Estimator, Memory, Plate, Plates, Sample, SiteInfo
 from ppgrad.core.distributions import is_deterministic, unvalidated, without_mask
 from ppgrad.core.relaxation import relaxed_log_prob
 from ppgrad.engine.assign import Assignment
@@ -55,6 +55,14 @@ class GridGrew(Exception):
     def __init__(self, name: str, size: int, joint: Plates = frozenset()):
         super().__init__(name)
         self.name, self.size, self.joint = name, size, joint
+
+
+class SharedNoise(Exception):
+    """A site is to be drawn from noise that particles share, and that nobody has drawn so far."""
+
+    def __init__(self, name: str, draws: Draws, shape: torch.Size):
+        super().__init__(name)
+        self.name, self.draws, self.shape = name, draws, shape
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ class Sampler(Messenger):
             site's plates (one where the elements of a plate share it).
         branch: what to do otherwise than the program as drawn.
         shift: of this lane, is added to the branch's alternative.
+        memory: what is remembered of each site.
         watch: is shown each site's name and distribution before anything is drawn from it.
     """
 
@@ -114,8 +123,12 @@ class Sampler(Messenger):
         watch: Watch | None = None,
         branch: Branch | None = None,
         shift: Tensor | None = None,
+        memory: Mapping[str, Memory] | None = None,
+        uniforms: Mapping[str, Tensor] | None = None,
     ):
         super().__init__()
+        self._uniforms = uniforms or {}
+        self._memory = memory or {}
         self._shift = shift
         self._branch = branch
         self._watch = watch
@@ -138,9 +151,10 @@ class Sampler(Messenger):
         if estimator is None:
             self.drawn[name] = Drawn(None, {})
             return
+        estimator = estimator.tuned(self._memory.get(name, {}))
         points = estimator.grid(fn)
         if points is None:
-            sample = estimator.sample(fn)
+            sample = self._sample(estimator, name, fn)
             count = 0 if sample.alternatives is None else len(sample.alternatives)
             message["value"] = self._chosen(name, sample)
             changed = self._branch is not None and self._branch.site == name
@@ -156,6 +170,13 @@ class Sampler(Messenger):
             message["value"] = value
             self.drawn[name] = Drawn(estimator, {}, index)
         message["done"] = True
+
+    def _sample(self, estimator: Estimator, name: str, fn: TorchDistribution) -> Sample:
+        if estimator.draws is None:
+            return estimator.sample(fn)
+        if name not in self._uniforms:
+            raise SharedNoise(name, estimator.draws, fn.shape())
+        return estimator.sample_from(fn, self._uniforms[name])
 
     def _chosen(self, name: str, sample: Sample) -> Tensor:
         branch = self._branch
@@ -259,7 +280,9 @@ def site_info(message: Mapping[str, Any], num_particles: int, num_importance: in
     """What an estimator may know of the site of a message before it serves it."""
     keys = _baseline_keys(message["infer"])
     has_context = message["infer"].get("context") is not None or keys.get("nn_baseline_input") is not None
-    return SiteInfo(message["name"], message["fn"], plates_of(message)[0], num_particles, has_context, num_importance)
+    context = message["infer"].get("context")
+    plates = plates_of(message)[0]
+    return SiteInfo(message["name"], message["fn"], plates, num_particles, has_context, num_importance, context)
 
 
 def run(program: Program, sampler: Sampler) -> tuple[poutine.Trace | None, poutine.Trace]:

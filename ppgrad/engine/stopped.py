@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,14 +36,6 @@ def _stopped(arg: Any) -> Any:
     if type(arg) in (list, tuple):
         return type(arg)(_stopped(item) for item in arg)
     return arg
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """Of one site, as functions of the values drawn alone: its cost, and its density if it is random."""
-
-    cost: Tensor | None
-    density: Tensor | None
 
 
 class _Again(Sampler):

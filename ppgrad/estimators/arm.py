@@ -25,7 +25,6 @@ class ARM(Estimator):
     """
 
     facts: ClassVar[Facts] = Facts(source="Yin & Zhou (2019), ARM: Augment-REINFORCE-Merge, eq. 4")
-    has_alternatives: ClassVar[bool] = True
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

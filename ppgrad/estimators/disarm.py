@@ -26,7 +26,6 @@ class DisARM(Estimator):
     """
 
     facts: ClassVar[Facts] = Facts(source="Dong, Mnih & Tucker (2020), DisARM, eq. 5")
-    has_alternatives: ClassVar[bool] = True
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

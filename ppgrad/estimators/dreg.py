@@ -9,7 +9,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Estimator, Facts, Sample, SiteInfo
-from ppgrad.core.distributions import detached, distribution_name, is_partly_reparameterized, is_straight_through
+from ppgrad.core.distributions import detached, not_reparameterized
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,7 @@ class DReG(Estimator):
         return (cls(),)
 
     def refuses(self, site: SiteInfo) -> str | None:
-        name = distribution_name(site.fn)
-        if not site.fn.has_rsample:
-            return f"{name} has no reparameterized sample"
-        if is_straight_through(site.fn):
-            return f"{name} passes a biased gradient through a discrete value"
-        if is_partly_reparameterized(site.fn):
-            return f"{name} is only partly reparameterized"
-        return None
+        return not_reparameterized(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
         return Sample(fn.rsample())

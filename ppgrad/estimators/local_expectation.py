@@ -28,7 +28,6 @@ class LocalExpectation(Estimator):
     """
 
     facts: ClassVar[Facts] = Facts(source="Titsias & Lázaro-Gredilla (2015), Local Expectation Gradients, eq. 8")
-    has_alternatives: ClassVar[bool] = True
     element_by_element: ClassVar[bool] = True
 
     @classmethod

@@ -43,7 +43,6 @@ class MeasureValued(Estimator):
     """
 
     facts: ClassVar[Facts] = Facts(source="Mohamed et al. (2020), Monte Carlo Gradient Estimation, section 6")
-    has_alternatives: ClassVar[bool] = True
     element_by_element: ClassVar[bool] = True
 
     coupled: bool = True

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from pyro.distributions import TorchDistribution
+from torch import Tensor
 
-from ppgrad.core import Estimator, Facts, Sample, SiteInfo
-from ppgrad.core.distributions import (
-    distribution_name,
-    is_partly_reparameterized,
-    is_straight_through,
-)
+from ppgrad.core import Draws, Estimator, Facts, Sample, SiteInfo
+from ppgrad.core.distributions import not_reparameterized
+from ppgrad.core.draws import Antithetic, QuasiMonteCarlo, not_drawable, quantile
 
 
 @dataclass(frozen=True)
@@ -21,6 +19,10 @@ class Pathwise(Estimator):
 
     It draws with ``rsample``, torch's implicit gradients (Gamma, Beta, Dirichlet, …) included, and
     adds no term of its own: the cost carries the gradient.
+
+    Args:
+        draws: how particles share noise, ``Antithetic()`` or ``QuasiMonteCarlo()``; None for
+            independent ones.
 
     Needs a cost that is differentiable in the value, kinks allowed. Where the cost jumps the
     gradient of the jump is missing; where no gradient reaches any cost the objective warns, and
@@ -34,19 +36,18 @@ class Pathwise(Estimator):
         reparameterized=True,
     )
 
+    draws: Draws | None = None
+
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        return (cls(),)
+        return (cls(), cls(draws=Antithetic()), cls(draws=QuasiMonteCarlo()))
 
     def refuses(self, site: SiteInfo) -> str | None:
-        name = distribution_name(site.fn)
-        if not site.fn.has_rsample:
-            return f"{name} has no reparameterized sample"
-        if is_straight_through(site.fn):
-            return f"{name} passes a biased gradient through a discrete value"
-        if is_partly_reparameterized(site.fn):
-            return f"{name} is only partly reparameterized"
-        return None
+        reason = not_reparameterized(site.fn)
+        return reason if reason is not None or self.draws is None else not_drawable(self.draws, site)
 
     def sample(self, fn: TorchDistribution) -> Sample:
         return Sample(fn.rsample())
+
+    def sample_from(self, fn: TorchDistribution, uniform: Tensor) -> Sample:
+        return Sample(quantile(fn, uniform))

@@ -42,7 +42,6 @@ class REBAR(Estimator):
     """
 
     facts: ClassVar[Facts] = Facts(source="Tucker et al. (2017), REBAR, eq. 5")
-    has_alternatives: ClassVar[bool] = True
     relaxes: ClassVar[bool] = True
 
     temperature: float = 0.5

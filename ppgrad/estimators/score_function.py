@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -9,8 +10,21 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Baseline, Draw, Estimator, Facts, InvalidAssignment, Memory, Sample, Signal, SiteInfo
-from ppgrad.core.distributions import distribution_name, moving_bound
+from ppgrad.core import (
+    Baseline,
+    Draw,
+    Draws,
+    Estimator,
+    Facts,
+    InvalidAssignment,
+    Memory,
+    Pilot,
+    Sample,
+    Signal,
+    SiteInfo,
+)
+from ppgrad.core.distributions import distribution_name, is_straight_through, moving_bound
+from ppgrad.core.draws import Antithetic, QuasiMonteCarlo, not_drawable, quantile
 
 
 @dataclass(frozen=True)
@@ -24,6 +38,8 @@ class ScoreFunction(Estimator):
     Args:
         baseline: what is subtracted from the signal, such as ``LeaveOneOut()``; None for nothing
             (or, where the site has Pyro's ``infer={"baseline": …}``, for that).
+        draws: how particles share noise, ``Antithetic()`` or ``QuasiMonteCarlo()``; None for
+            independent ones.
 
     Refuses a support that moves with a parameter (the score misses the boundary's term: for
     U(0, θ) it even has the wrong sign) and a density that cannot be evaluated at a given value.
@@ -34,6 +50,7 @@ class ScoreFunction(Estimator):
     facts: ClassVar[Facts] = Facts(source="Williams (1992), Simple statistical gradient-following algorithms, eq. 4")
 
     baseline: Baseline | None = None
+    draws: Draws | None = None
 
     def __post_init__(self) -> None:
         if self.baseline is not None and not isinstance(self.baseline, Baseline):
@@ -44,29 +61,50 @@ class ScoreFunction(Estimator):
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        return (cls(),)
+        return (cls(), cls(draws=Antithetic()), cls(draws=QuasiMonteCarlo()))
 
     def refuses(self, site: SiteInfo) -> str | None:
         name = distribution_name(site.fn)
         if moving_bound(site.fn):
             return f"the support of {name} moves with a parameter, and the score misses the boundary's term"
+        if name.startswith("Relaxed") and is_straight_through(site.fn):
+            return f"the density of {name} is that of the value before it was rounded"
         try:
             with torch.no_grad():
                 site.fn.log_prob(site.fn.sample().detach())
         except (NotImplementedError, KeyError):
             return f"the density of {name} cannot be evaluated at a given value"
-        return None if self.baseline is None else self.baseline.refuses(site)
+        reason = None if self.baseline is None else self.baseline.refuses(site)
+        if reason is not None or self.draws is None:
+            return reason
+        if self.baseline is not None and self.baseline.compares_particles:
+            return f"{type(self.baseline).__name__} needs independent particles, and {self.draws!r} relates them"
+        return not_drawable(self.draws, site)
 
     def sample(self, fn: TorchDistribution) -> Sample:
         with torch.no_grad():
             value = fn.rsample() if fn.has_rsample else fn.sample()
-        return Sample(value.detach())
+            return self._with_references(fn, value)
+
+    def sample_from(self, fn: TorchDistribution, uniform: Tensor) -> Sample:
+        with torch.no_grad():
+            return self._with_references(fn, quantile(fn, uniform))
+
+    def _with_references(self, fn: TorchDistribution, value: Tensor) -> Sample:
+        return Sample(value.detach(), {}, None if self.baseline is None else self.baseline.references(fn))
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         advantage = signal.value
         if self.baseline is not None:
-            advantage = advantage - self.baseline.predict(draw, signal, memory).detach()
+            advantage = advantage - self.baseline.predict(draw, signal, memory)
         return draw.log_prob * advantage
+
+    @property
+    def gates(self) -> Mapping[str, float]:
+        return {} if self.baseline is None else self.baseline.gates
+
+    def calibrate(self, pilot: Pilot) -> Memory:
+        return {} if self.baseline is None else self.baseline.calibrate(pilot)
 
     def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:
         return memory if self.baseline is None else self.baseline.update(draw, signal, memory)

@@ -16,6 +16,7 @@ from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.randomness import forked
 from ppgrad.engine.record import Program, program_of
 from ppgrad.objectives import Objective
+from ppgrad.objectives.calibration import recalled
 
 
 @contextmanager
@@ -66,7 +67,8 @@ def gradient(
     check_objective(objective)
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = objective.prepare(model, guide, args, kwargs)
-        surrogate = objective.estimate(prepared.executor).surrogate
+        memory = recalled(objective, prepared)
+        surrogate = objective.estimate(prepared.executor, memory=memory).surrogate
         check_gradients_named(objective, prepared, surrogate)
         return ascent(surrogate, prepared.parameters)
 

@@ -16,6 +16,7 @@ from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_expla
 from ppgrad.engine.record import program_of
 from ppgrad.measurement.gradient import check_gradients_named, check_objective, pure
 from ppgrad.objectives import Objective
+from ppgrad.objectives.calibration import recalled
 
 
 def hessian(
@@ -112,10 +113,11 @@ def _differentiated(
     whole.all_orders, whole._prepared = True, []
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = whole.prepare(model, guide, args, kwargs)
+        memories = recalled(whole, prepared)
         with nonfinite_explained(prepared.executor):
-            records = prepared.executor.execute()
+            records = prepared.executor.execute(memory=memories)
         check_record_finite(prepared.executor, records)
-        surrogate = whole.surrogate_of_any_order(records)
+        surrogate = whole.surrogate_of_any_order(records, memories)
         check_gradients_named(whole, prepared, surrogate)
         tensors = list(prepared.parameters.values())
         with _explained(prepared):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,12 @@ import pyro
 import torch
 from torch import Tensor
 
-from ppgrad.core import NonFinite, PpgradError
+from ppgrad.core import Memory, NonFinite, PpgradError
 from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.engine.prepare import Prepared, explain_nonfinite, program_elements
 from ppgrad.measurement.gradient import ascent
 from ppgrad.objectives import Objective
+from ppgrad.objectives.calibration import recalled
 
 CHAINS = 2
 """Independent seed blocks that replicates are split into, as ArviZ expects."""
@@ -45,6 +46,8 @@ def replicate(
     objective: Objective, prepared: Prepared, replicates: int, seed: int, chunk_size: int | None
 ) -> Replicates:
     """Estimate the gradient ``replicates`` times, in seed blocks, each in chunks under vmap."""
+    pyro.set_rng_seed(seed)
+    memory = recalled(objective, prepared)
     chunk_size = chunk_size or default_chunk_size(prepared)
     chunks: list[tuple[dict[str, Tensor], Tensor]] = []
     seconds = 0.0
@@ -52,7 +55,7 @@ def replicate(
         pyro.set_rng_seed(block_seed(seed, block))
         for start in range(0, size, chunk_size):
             begin = time.perf_counter()
-            chunks.append(_chunk(objective, prepared, min(chunk_size, size - start)))
+            chunks.append(_chunk(objective, prepared, min(chunk_size, size - start), memory))
             seconds += time.perf_counter() - begin
     draws = {name: torch.cat([grads[name] for grads, _ in chunks]) for name in prepared.parameters}
     losses = torch.cat([loss for _, loss in chunks])
@@ -71,36 +74,42 @@ def block_seed(seed: int, block: int) -> int:
     return int(np.random.SeedSequence([seed, block]).generate_state(1)[0])
 
 
-def _chunk(objective: Objective, prepared: Prepared, size: int) -> tuple[dict[str, Tensor], Tensor]:
+def _chunk(
+    objective: Objective, prepared: Prepared, size: int, memory: Mapping[str, Memory]
+) -> tuple[dict[str, Tensor], Tensor]:
     executor = prepared.executor
     if executor.vectorize:
         state = pyro.util.get_rng_state()
         try:
             with vectorizable():
-                return _vectorized(objective, prepared, size)
+                return _vectorized(objective, prepared, size, memory)
         except PpgradError:
             raise
         except Exception as error:
             executor.fall_back(error)
             pyro.util.set_rng_state(state)
-    singles = [*_singly(objective, prepared, size)]
+    singles = [*_singly(objective, prepared, size, memory)]
     draws = {name: torch.stack([grads[name] for grads, _ in singles]) for name in prepared.parameters}
     return draws, torch.stack([loss for _, loss in singles])
 
 
-def _singly(objective: Objective, prepared: Prepared, size: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+def _singly(
+    objective: Objective, prepared: Prepared, size: int, memory: Mapping[str, Memory]
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     for _ in range(size):
-        estimate = objective.estimate(prepared.executor)
+        estimate = objective.estimate(prepared.executor, memory=memory)
         yield ascent(estimate.surrogate, prepared.parameters), estimate.loss.detach()
 
 
-def _vectorized(objective: Objective, prepared: Prepared, size: int) -> tuple[dict[str, Tensor], Tensor]:
+def _vectorized(
+    objective: Objective, prepared: Prepared, size: int, memory: Mapping[str, Memory]
+) -> tuple[dict[str, Tensor], Tensor]:
     originals = list(prepared.parameters.values())
     lanes = [leaf.detach().expand(size, *leaf.shape).requires_grad_() for leaf in originals]
 
     def one(token: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         replacements = {id(old): new for old, new in zip(originals, parameters, strict=True)}
-        estimate = objective.estimate(prepared.executor, token, replacements)
+        estimate = objective.estimate(prepared.executor, token, replacements, memory)
         return estimate.surrogate, estimate.loss
 
     surrogates, losses = vectorized(one, *lanes, lanes=size)

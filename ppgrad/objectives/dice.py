@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Draw, Memory, Plates, Signal, Unsupported, sum_lane, sum_plates
-from ppgrad.engine.execute import Record, Served
+from ppgrad.engine.entries import Record, Served
 from ppgrad.estimators import Enumerate, Pathwise, ScoreFunction
 
 Memories = Mapping[str, Memory]
@@ -61,13 +61,16 @@ def dice(record: Record, memories: Memories) -> Tensor:
     return total
 
 
-def joint_dice(records: Sequence[Record], served: Sequence[Served], values: Tensor, memories: Memories) -> Tensor:
+def joint_dice(
+    records: Sequence[Record], served: Sequence[Served], values: Tensor, offsets: Tensor, memories: Memories
+) -> Tensor:
     """□(Σ_w log p_w) v for each particle, w over the draws of all K runs, with the same baselines.
 
     Args:
         records: of all runs.
         served: the draws of all runs with the signals that they share.
         values: what K runs cost together, with its graph, ``(particles,)``.
+        offsets: what of that is the other runs' alone, for each run, ``(particles × K,)``.
         memories: of the baselines, by site.
 
     Returns:
@@ -88,9 +91,9 @@ def joint_dice(records: Sequence[Record], served: Sequence[Served], values: Tens
     for draw, signal, estimator in served:
         score = sum_lane(draw.log_prob).reshape(-1)
         baseline = _baseline(draw, signal, estimator, memories)
-        if baseline is not None:
-            others = everything.repeat_interleave(size) - runs + upstream
-            total = total + (baseline.reshape(-1) * (1 - magic_box(score)) * magic_box(others)).sum()
+        constant = offsets if baseline is None else offsets + baseline.reshape(-1)
+        others = everything.repeat_interleave(size) - runs + upstream
+        total = total + (constant * (1 - magic_box(score)) * magic_box(others)).sum()
         upstream = upstream + score
     return total
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidInput, Signal, Unsupported, sum_lane
-from ppgrad.engine.execute import Record, Served
+from ppgrad.engine.entries import Record, Served
 from ppgrad.engine.record import Sizes
-from ppgrad.objectives.dice import joint_dice
+from ppgrad.objectives.dice import Memories, joint_dice
 from ppgrad.objectives.objective import Objective, merged
 
 
@@ -53,6 +53,10 @@ class JointObjective(Objective):
         """The cost that the draws of each run are charged with, ``(…, K)`` to ``(…, K)``."""
         return (-self.value(costs)).unsqueeze(-1).expand_as(costs)
 
+    def offset(self, costs: Tensor) -> Tensor:
+        """Minus v less the `credit` of each run: what of v is the other runs' alone, ``(…, K)``."""
+        return -self.value(costs).unsqueeze(-1) - self.credit(costs)
+
     def without(self, costs: Tensor) -> Tensor | None:
         """What `credit` is expected to be without the run, from the other runs alone; None where K = 1."""
         return None if costs.shape[-1] < 2 else torch.zeros_like(costs)
@@ -75,10 +79,11 @@ class JointObjective(Objective):
         """A scalar with the gradient that the costs carry themselves."""
         return -self.value(costs).mean()
 
-    def surrogate_of_any_order(self, records: Sequence[Record]) -> Tensor:
-        values = -self.value(self.run_costs(records))
+    def surrogate_of_any_order(self, records: Sequence[Record], memories: Memories) -> Tensor:
+        costs = self.run_costs(records)
+        offsets = self.offset(costs.detach()).reshape(-1)
         served = self.combine(records)[2]
-        return joint_dice(records, served, values, self.memory) / self.num_particles
+        return joint_dice(records, served, -self.value(costs), offsets, memories) / self.num_particles
 
     def combine(self, records: Sequence[Record]) -> tuple[Tensor, Tensor, tuple[Served, ...]]:
         costs = self.run_costs(records)
@@ -115,7 +120,7 @@ class _Group:
         self._costs = costs
         credit = objective.credit(costs)
         self._credit = credit.reshape(-1)
-        self._joint = (-objective.value(costs)).unsqueeze(1).expand_as(costs).reshape(-1)
+        self._offset = objective.offset(costs).reshape(-1)
         means = credit.mean(1, keepdim=True)
         particles = len(costs)
         others = (means.sum() - means) / (particles - 1) if particles > 1 else torch.zeros_like(means)
@@ -131,8 +136,9 @@ class _Group:
 
         alternatives = relaxed = base = None
         if additive.has_alternatives:
-            base = shaped(self._joint)
+            base = shaped(self._credit)
             alternatives = self._replaced(additive.alternatives - additive.base, lanes)
+            alternatives = alternatives - self._offset[lanes].reshape(-1, *[1] * (alternatives.dim() - 2))
             if additive.has_relaxed:
                 change = additive.relaxed - additive.base.reshape(additive.relaxed.shape[1:])
                 relaxed = self._replaced(change, lanes)

@@ -18,10 +18,12 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal, Unsupported
 from ppgrad.engine.assign import Assignment, Choice
-from ppgrad.engine.execute import Executor, Record, Served
+from ppgrad.engine.entries import Record, Served
+from ppgrad.engine.execute import Executor
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.record import Program, Site, Sizes, program_of
+from ppgrad.objectives.calibration import EVERY, calibrated
 from ppgrad.objectives.dice import dice
 
 _REMEMBERED = 8
@@ -88,6 +90,7 @@ class Objective(PyroELBO):
         self.strict = strict
         self.max_branches = max_branches
         self.memory: dict[str, Memory] = {}
+        self._since_calibration = 0
         self._prepared: list[tuple[Any, Prepared]] = []
         self._reads_baselines = True
         self._assignment()
@@ -166,18 +169,18 @@ class Objective(PyroELBO):
         executor: Executor,
         token: Tensor | float = 0.0,
         replacements: Mapping[int, Tensor] | None = None,
+        memory: Mapping[str, Memory] | None = None,
     ) -> Estimate:
         """One estimate, as a pure function of the parameters, the memory and the generators' state."""
+        memory = self.memory if memory is None else memory
         with nonfinite_explained(executor):
-            records = executor.execute(token, replacements)
+            records = executor.execute(token, replacements, memory)
         if not isinstance(token, Tensor):
             check_record_finite(executor, records)
         loss, direct, served = self.combine(records)
         if not torch.is_grad_enabled():
             return Estimate(loss, loss, ())
-        terms = [
-            estimator.surrogate(draw, signal, self.memory.get(draw.name, {})) for draw, signal, estimator in served
-        ]
+        terms = [estimator.surrogate(draw, signal, memory.get(draw.name, {})) for draw, signal, estimator in served]
         scores = total([term for term in terms if term is not None])
         return Estimate(loss, direct + scores / self.num_particles, served)
 
@@ -190,9 +193,9 @@ class Objective(PyroELBO):
         served = [draw for record in records for draw in record.served()] if torch.is_grad_enabled() else []
         return cost, cost, merged(served)
 
-    def surrogate_of_any_order(self, records: Sequence[Record]) -> Tensor:
+    def surrogate_of_any_order(self, records: Sequence[Record], memories: Mapping[str, Memory]) -> Tensor:
         """A scalar whose derivatives of every order estimate those of the loss; needs ``all_orders``."""
-        return torch.stack([dice(record, self.memory) for record in records]).sum() / self.num_particles
+        return torch.stack([dice(record, memories) for record in records]).sum() / self.num_particles
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """Minus the objective, estimated; a float."""
@@ -225,6 +228,10 @@ class Objective(PyroELBO):
         return model_trace, guide_trace
 
     def _training_loss(self, prepared: Prepared) -> Tensor:
+        if self._since_calibration % EVERY == 0:
+            for site, values in calibrated(self, prepared).items():
+                self.memory[site] = {**self.memory.get(site, {}), **values}
+        self._since_calibration += 1
         estimate = self.estimate(prepared.executor)
         surrogate = estimate.surrogate
         for draw, signal, estimator in estimate.served:
@@ -243,11 +250,12 @@ class Objective(PyroELBO):
     def _check_weighs_guide(self, executor: Executor) -> None:
         if self.weighs_guide:
             return
-        for name, estimator in executor.assignment.sites_that_stop_parameters():
-            raise Unsupported(
-                f"{estimator!r} cannot serve site '{name}': {type(self).__name__} has no weights p / q of a guide.\n"
-                f"Choose Pathwise() for it: sites={{'{name}': Pathwise()}}; or IWELBO, RenyiELBO or ELBO."
-            )
+        for name, estimator in executor.assignment.served():
+            if estimator.stops_parameters:
+                raise Unsupported(
+                    f"{estimator!r} cannot serve site '{name}': {type(self).__name__} has no weights p / q of a "
+                    f"guide.\nChoose Pathwise() for it: sites={{'{name}': Pathwise()}}; or IWELBO, RenyiELBO or ELBO."
+                )
 
     def _modules(self) -> list[torch.nn.Module]:
         return list(self._assignment().modules())

@@ -76,7 +76,8 @@ def conformance_cases(
 
 def serves(estimator: Estimator, problem: Problem) -> bool:
     """Whether some site of the problem takes the estimator, which may then be unbiased there."""
-    if estimator.facts.biased or (estimator.facts.reparameterized and not problem.smooth):
+    facts = estimator.facts
+    if facts.biased or (facts.reparameterized and not facts.finds_jumps and not problem.smooth):
         return False
     served: list[str] = []
     objective = problem.objective(

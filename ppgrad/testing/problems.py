@@ -211,7 +211,7 @@ def coupled_plate() -> Problem:
     def model() -> None:
         p = parameters(initial)
         with pyro.plate("n", 3):
-            b = ppgrad.policy("b", dist.Bernoulli(logits=p["logits"]))
+            b = ppgrad.policy("b", dist.Bernoulli(logits=p["logits"]), context=torch.arange(3))
             ppgrad.reward("inside", b * torch.tensor([1.0, 2.0, -1.0]))
         ppgrad.cost("outside", (b.sum(-1) - 1) ** 2)
 

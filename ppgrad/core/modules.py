@@ -1,0 +1,42 @@
+"""How a learned baseline or control variate is called over lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ppgrad.core.errors import InvalidProgram
+
+
+def over_lanes(function: Callable[..., Tensor], inputs: Any) -> Tensor:
+    """Call ``function`` on each lane of ``inputs``, as the program would have called it."""
+    lanes = tree_leaves(inputs)[0].shape[:2]
+    if lanes == (1, 1):
+        return function(tree_map(lambda x: x[0, 0], inputs))[None, None]
+    return torch.vmap(torch.vmap(function, randomness="different"), randomness="different")(inputs)
+
+
+def fit_to_signal(values: Tensor, signal: Tensor, site: str, what: str = "critic") -> Tensor:
+    """Give a prediction the padded shape of the signal; a trailing feature of size one may go.
+
+    Raises:
+        InvalidProgram: it has another shape.
+    """
+    plates = signal.shape[2:]
+    for shape in (values.shape[2:], values.shape[2:-1] if values.shape[-1:] == (1,) else None):
+        if shape is not None and len(shape) <= len(plates) and shape == plates[len(plates) - len(shape) :]:
+            return values.reshape(*values.shape[:2], *[1] * (len(plates) - len(shape)), *shape)
+    raise InvalidProgram(
+        f"The {what} of site '{site}' returned shape {tuple(values.shape[2:])}, and the signal has shape "
+        f"{tuple(plates)}. Return one number for each element of the site's plates."
+    )
+
+
+def frozen(module: torch.nn.Module) -> Callable[..., Tensor]:
+    """``module`` as a function that passes gradients to its inputs, and none to its parameters."""
+    state = {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
+    return lambda *inputs: torch.func.functional_call(module, state, inputs)

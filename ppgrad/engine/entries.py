@@ -1,0 +1,77 @@
+"""A record: what one execution leaves, all lanes at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ppgrad.core import Draw, Estimator, Plates, Signal
+from ppgrad.engine.credit import SequencePath, downstream_costs
+
+Served = tuple[Draw, Signal, Estimator]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Of one site, as functions of the values drawn alone: its cost, and its density if it is random."""
+
+    cost: Tensor | None
+    density: Tensor | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One site of a `Record`: over all lanes, padded to a common number of plate dimensions."""
+
+    name: str
+    plates: Plates
+    sequence: SequencePath
+    is_random: bool
+    is_summed_over: bool
+    estimator: Estimator | None
+    cost: Tensor | None
+    draw: Draw | None
+    alternatives: Tensor | None
+    base: Tensor | None
+    relaxed: Tensor | None
+    gradients: Tensor | None
+    stopped: Stopped | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One execution: the sites in program order, all lanes at once.
+
+    Lanes whose programs took different turns come as records of their own.
+    """
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def costs(self) -> list[Tensor]:
+        return [entry.cost for entry in self.entries if entry.cost is not None]
+
+    def served(self) -> list[Served]:
+        """Each draw that has a surrogate, with the cost downstream of it."""
+        return [
+            (
+                entry.draw,
+                Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed, entry.gradients),
+                entry.estimator,
+            )
+            for entry, parts in zip(self.entries, downstream_costs(self.entries), strict=True)
+            if entry.draw is not None and entry.estimator is not None
+        ]
+
+
+def padded(tensor: Tensor, depth: int, batch: int | None = None) -> Tensor:
+    """Insert ones behind the two lane dimensions, up to ``depth`` plate dimensions.
+
+    Args:
+        tensor: lanes, then ``batch`` dimensions, then anything.
+        depth: how many dimensions are to stand where the batch dimensions do.
+        batch: how many there are; None for all but the lanes.
+    """
+    missing = depth - (tensor.dim() - 2 if batch is None else batch)
+    return tensor.reshape(*tensor.shape[:2], *[1] * missing, *tensor.shape[2:]) if missing > 0 else tensor

@@ -1,0 +1,78 @@
+"""A mixture of the score function and the pathwise gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from ppgrad.core import Draw, Estimator, Facts, Memory, Pilot, Sample, Signal, SiteInfo
+from ppgrad.core.arguments import within
+from ppgrad.estimators.pathwise import Pathwise
+from ppgrad.estimators.score_function import ScoreFunction
+
+
+@dataclass(frozen=True)
+class Interpolated(Estimator):
+    """α · pathwise + (1 − α) · score function, of one draw.
+
+    Unbiased for every α where the pathwise gradient is. One value is drawn; its path passes on α of
+    its gradient, and its score is weighted by 1 − α.
+
+    Args:
+        alpha: α in [0, 1], the share of the pathwise gradient.
+        score: the score function, with its baseline.
+        pathwise: the pathwise estimator.
+
+    Source: Gu et al. (2017), Interpolated policy gradient, eq. 5; `InverseVariance` chooses α itself.
+    """
+
+    facts: ClassVar[Facts] = Facts(source="Gu et al. (2017), Interpolated Policy Gradient, eq. 5", reparameterized=True)
+
+    alpha: float | Tensor = 0.5
+    score: ScoreFunction = field(default_factory=ScoreFunction)
+    pathwise: Pathwise = field(default_factory=Pathwise)
+    score_weight: float | Tensor | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.alpha, Tensor):
+            within(type(self).__name__, "alpha", self.alpha, 0.0, 1.0)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(), cls(0.2))
+
+    def refuses(self, site: SiteInfo) -> str | None:
+        if self.pathwise.draws is not None or self.score.draws is not None:
+            return f"{type(self).__name__} draws independent particles; leave draws= out"
+        return self.pathwise.refuses(site) or self.score.refuses(site)
+
+    def sample(self, fn: TorchDistribution) -> Sample:
+        path = fn.rsample()
+        fixed = path.detach()
+        references = None if self.score.baseline is None else self.score.baseline.references(fn)
+        return Sample(fixed + self.alpha * (path - fixed), {}, references)
+
+    def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
+        weight = 1 - self.alpha if self.score_weight is None else self.score_weight
+        return weight * self.score.surrogate(draw, signal, memory)
+
+    @property
+    def gates(self) -> Mapping[str, float]:
+        return self.score.gates
+
+    def calibrate(self, pilot: Pilot) -> Memory:
+        return self.score.calibrate(pilot)
+
+    def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:
+        return self.score.update(draw, signal, memory)
+
+    def own_loss(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
+        return self.score.own_loss(draw, signal, memory)
+
+    def modules(self) -> tuple[torch.nn.Module, ...]:
+        return self.score.modules()
