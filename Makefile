@@ -38,6 +38,7 @@ run-arviz1: $(STAMP_ARVIZ1)
 bench: $(STAMP)
 	$(RUN)python benchmarks/linear_credit.py
 	$(RUN)python benchmarks/replicates.py
+	$(RUN)python benchmarks/discrete_vae.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

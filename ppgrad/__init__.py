@@ -59,6 +59,7 @@ _PUBLIC = {
         "Constant",
         "Critic",
         "DeltaMethod",
+        "GeneralizedAdvantage",
         "LeaveOneOut",
         "MovingAverage",
         "OptimalConstant",

@@ -126,7 +126,8 @@ def attach_alternatives(
                     costs, gradient = _differentiated(branches[0], scope, replay, like, in_vmap)
                     kept["gradients"].append(gradient)
                 else:
-                    costs = [scope.downstream(replay(branch).entries) for branch in branches]
+                    with torch.set_grad_enabled(torch.is_grad_enabled() and estimator.relaxes):
+                        costs = [scope.downstream(replay(branch).entries) for branch in branches]
             kept["alternatives"].append(_assembled(elements, [scope.reduced(parts) for parts in costs]))
             if estimator.relaxes:
                 kept["relaxed"].append(_total(costs[0], lanes))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Plates, Signal
+from ppgrad.core.draw import Chain
 from ppgrad.engine.credit import SequencePath, downstream_costs
 
 Served = tuple[Draw, Signal, Estimator]
@@ -54,15 +56,15 @@ class Record:
 
     def served(self) -> list[Served]:
         """Each draw that has a surrogate, with the cost downstream of it."""
-        return [
-            (
-                entry.draw,
-                Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed, entry.gradients),
-                entry.estimator,
-            )
-            for entry, parts in zip(self.entries, downstream_costs(self.entries), strict=True)
-            if entry.draw is not None and entry.estimator is not None
-        ]
+        served: list[Served] = []
+        chains: dict[Any, Chain] = {}
+        for entry, parts in zip(self.entries, downstream_costs(self.entries), strict=True):
+            if entry.draw is None or entry.estimator is None:
+                continue
+            signal = Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed, entry.gradients)
+            chains.setdefault((entry.estimator, entry.plates), Chain()).append(entry.draw, signal)
+            served.append((entry.draw, signal, entry.estimator))
+        return served
 
 
 def padded(tensor: Tensor, depth: int, batch: int | None = None) -> Tensor:

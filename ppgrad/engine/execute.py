@@ -30,6 +30,9 @@ from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectori
 from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
 from ppgrad.engine.stopped import stopped_terms
 
+BRANCHES_AT_ONCE = 4096
+"""How many grid points of one particle run together."""
+
 Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
 """An objective's own part of a run: the cost of each site, or None."""
 
@@ -72,6 +75,7 @@ class Executor:
     grid: dict[str, GridSite] = field(default_factory=dict)
     alternatives: dict[str, int] = field(default_factory=dict)
     max_looped: int | None = None
+    discounts: Callable[[Sequence[Site]], Sequence[float]] | None = None
     noises: dict[str, tuple[Draws, torch.Size]] = field(default_factory=dict)
 
     @property
@@ -195,7 +199,9 @@ class Executor:
             token = inputs.token + inner
             if points == 1:
                 return lane(token, _first(indices), noise, _first(own))
-            return vectorized(lambda last, i, x: lane(token + last, i, noise, x), indices, own, lanes=points)
+            return vectorized(
+                lambda last, i, x: lane(token + last, i, noise, x), indices, own, lanes=points, at_once=BRANCHES_AT_ONCE
+            )
 
         own = {} if branch is None or branch.shift is None else {"shift": branch.shift}
         if particles == 1:
@@ -235,6 +241,8 @@ class Executor:
                     kept |= {"value": site.value, "log_prob": site.density, "extras": dict(drawn.extras)}
                     if site.context is not None:
                         kept["context"] = _tensors_only(site)
+                    if site.active is not None:
+                        kept["active"] = site.active.expand(site.fn.batch_shape)
             tensors.append(kept)
         if self.couples_lanes and branch is None and torch.is_grad_enabled() and any(map(_stops, sites)):
             for kept, terms in zip(tensors, stopped_terms(self.program, sampler, traces, self.costs), strict=True):
@@ -256,7 +264,8 @@ class Executor:
         # A site not yet reached is shared by all of its grid points; its share becomes its weight.
         log_weight: Tensor | float = -math.log(self.grid_points)
         entries = []
-        for site, kept in zip(run.sites, run.tensors, strict=True):
+        discounts = [1.0] * len(run.sites) if self.discounts is None else self.discounts(run.sites)
+        for site, kept, discount in zip(run.sites, run.tensors, discounts, strict=True):
             batch = len(site.fn.batch_shape)
             if "log_weight" in kept:
                 grid = self.grid[site.name]
@@ -275,6 +284,8 @@ class Executor:
                     event_dim_of(site),
                     kept.get("context"),
                     {key: padded(extra, depth, batch) for key, extra in kept["extras"].items()},
+                    discount,
+                    padded(kept["active"], depth) if "active" in kept else None,
                 )
             if "alternatives" in kept:
                 alternatives = torch.stack([padded(cost, depth, batch) for cost in kept["alternatives"]])

@@ -38,6 +38,8 @@ class DReG(Estimator):
         return (cls(),)
 
     def refuses(self, site: SiteInfo) -> str | None:
+        if not site.weighs_guide:
+            return "the objective has no weights p / q of a guide; IWELBO, RenyiELBO and ELBO have"
         return not_reparameterized(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
@@ -62,6 +62,15 @@ class ScoreFunction(Estimator):
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return (cls(), cls(draws=Antithetic()), cls(draws=QuasiMonteCarlo()))
+
+    @property
+    def looks_ahead(self) -> bool:
+        return self.baseline is not None and self.baseline.looks_ahead
+
+    @property
+    def account(self) -> Facts:
+        bias = "" if self.baseline is None else self.baseline.bias
+        return replace(self.facts, biased=True, order=bias) if bias else self.facts
 
     def refuses(self, site: SiteInfo) -> str | None:
         name = distribution_name(site.fn)

@@ -82,7 +82,7 @@ def compare(
                 bar.set_description(label)
                 replicate(objective, prepared[label], 2, seed, chunk_size)
                 found = replicate(objective, prepared[label], replicates, seed, chunk_size)
-                facts = [objective.facts, *(e.facts for e in prepared[label].executor.assignment.used())]
+                facts = [objective.facts, *(e.account for e in prepared[label].executor.assignment.used())]
                 biases = [fact for fact in facts if fact.biased]
                 estimators[label] = EstimatorDraws(
                     draws=_arrays(found.draws),

@@ -43,7 +43,7 @@ class JointObjective(Objective):
 
     @property
     def sizes(self) -> Sizes:
-        return Sizes(self.num_particles, self.num_importance)
+        return Sizes(self.num_particles, self.num_importance, self.weighs_guide)
 
     @abstractmethod
     def value(self, costs: Tensor) -> Tensor:

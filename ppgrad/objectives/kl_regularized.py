@@ -125,7 +125,7 @@ class KLRegularized(ExpectedReturn):
         costs = super().costs(sites)
         for i, site in enumerate(sites):
             if site.infer.get("policy") and site.kind in ("draw", "noise"):
-                costs[i] = self.coefficient * site.scaled(self._divergence(site))
+                costs[i] = self.coefficient * site.weighted(self._divergence(site))
         return costs
 
     def _divergence(self, site: Site) -> Tensor:

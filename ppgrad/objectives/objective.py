@@ -16,7 +16,7 @@ from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal, Unsupported
+from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal
 from ppgrad.engine.assign import Assignment, Choice
 from ppgrad.engine.entries import Record, Served
 from ppgrad.engine.execute import Executor
@@ -117,11 +117,15 @@ class Objective(PyroELBO):
     @property
     def sizes(self) -> Sizes:
         """How many particles are averaged, of how many importance samples each."""
-        return Sizes(self.num_particles)
+        return Sizes(self.num_particles, weighs_guide=self.weighs_guide)
 
     @abstractmethod
     def costs(self, sites: Sequence[Site]) -> Sequence[Tensor | None]:
         """The cost of each site of a run: what the objective adds up, with the sign turned."""
+
+    def discounts(self, sites: Sequence[Site]) -> Sequence[float]:
+        """For each site, by what a reward that is earned next is multiplied."""
+        return [1.0] * len(sites)
 
     def check(self, program: Program) -> None:
         """Raise if the program does not have what the objective needs."""
@@ -156,9 +160,9 @@ class Objective(PyroELBO):
                 self.max_branches,
                 self.vectorize_particles,
                 self.couples_lanes,
+                discounts=self.discounts,
             )
             prepared = prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw)
-            self._check_weighs_guide(executor)
             others = [(seen, known) for seen, known in self._prepared if seen != key]
             self._prepared = [(key, prepared), *others][:_REMEMBERED]
         prepared.executor.program = program
@@ -247,16 +251,6 @@ class Objective(PyroELBO):
         for i, module in enumerate(executor.assignment.modules()):
             pyro.module(f"{type(self).__name__}.critic_{i}", module)
 
-    def _check_weighs_guide(self, executor: Executor) -> None:
-        if self.weighs_guide:
-            return
-        for name, estimator in executor.assignment.served():
-            if estimator.stops_parameters:
-                raise Unsupported(
-                    f"{estimator!r} cannot serve site '{name}': {type(self).__name__} has no weights p / q of a "
-                    f"guide.\nChoose Pathwise() for it: sites={{'{name}': Pathwise()}}; or IWELBO, RenyiELBO or ELBO."
-                )
-
     def _modules(self) -> list[torch.nn.Module]:
         return list(self._assignment().modules())
 
@@ -279,7 +273,9 @@ def merged(served: Sequence[Served]) -> tuple[Served, ...]:
     """
     groups: dict[Any, list[Served]] = {}
     for draw, signal, estimator in served:
-        key = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
+        key: Any = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
+        if estimator.looks_ahead:
+            key = (len(groups),)
         groups.setdefault(key, []).append((draw, signal, estimator))
     return tuple(group[0] if len(group) == 1 else _joined(group) for group in groups.values())
 
@@ -295,6 +291,8 @@ def _joined(group: list[Served]) -> Served:
         first.event_dim,
         None if first.context is None else tree_map(lambda *lanes: torch.cat(lanes), *(d.context for d in draws)),
         {key: torch.cat([draw.extras[key] for draw in draws]) for key in first.extras},
+        first.discount,
+        None if first.active is None else torch.cat([draw.active for draw in draws if draw.active is not None]),
     )
     return joined, Signal.joined([signal for _, signal, _ in group]), group[0][2]
 
