@@ -98,7 +98,7 @@ _PUBLIC = {
         "RenyiELBO",
         "VarGrad",
     ),
-    "ppgrad.analysis": ("Comparison",),
+    "ppgrad.analysis": ("Comparison", "History"),
     "ppgrad.measurement": (
         "Measurement",
         "compare",
@@ -112,7 +112,7 @@ _PUBLIC = {
         "rollouts",
         "score",
     ),
-    "ppgrad.train": ("NaturalGradient",),
+    "ppgrad.train": ("NaturalGradient", "fit"),
 }
 _ROOM = {name: room for room, names in _PUBLIC.items() for name in names}
 

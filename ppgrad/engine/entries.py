@@ -39,6 +39,7 @@ class Entry:
     relaxed: Tensor | None
     gradients: Tensor | None
     stopped: Stopped | None = None
+    reward: Tensor | None = None
 
 
 @dataclass(frozen=True)

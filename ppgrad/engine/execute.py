@@ -27,6 +27,7 @@ from ppgrad.engine.branches import Run, attach_alternatives, event_dim_of
 from ppgrad.engine.entries import Entry, Record, Stopped, padded
 from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
+from ppgrad.engine.noise import shared_noise
 from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
 from ppgrad.engine.stopped import stopped_terms
 
@@ -111,15 +112,17 @@ class Executor:
             memory: what is remembered of each site.
         """
         inputs = Inputs(token, replacements or {}, memory or {})
+        state = pyro.util.get_rng_state()
         while True:
             try:
                 return self._execute(inputs)
             except (GridGrew, SharedNoise) as more:
                 self.grow(more)
+                pyro.util.set_rng_state(state)  # what is drawn does not depend on what was learned before
 
     def _execute(self, inputs: Inputs) -> list[Record]:
         indices = grid_indices(self.grid)
-        uniforms = self._uniforms()
+        uniforms = shared_noise(self.noises, self.particles)
 
         def all_lanes(branch: Branch | None) -> Run:
             return self._vectorized(inputs, indices, uniforms, branch)
@@ -233,6 +236,8 @@ class Executor:
         tensors = []
         for site, cost in zip(sites, self.costs(sites), strict=True):
             kept: dict[str, Any] = {} if cost is None else {"cost": cost}
+            if site.kind == "reward":
+                kept["reward"] = site.reward.detach()
             estimator, drawn = site.estimator, site.drawn
             if estimator is not None and drawn is not None:
                 if drawn.grid_index is not None:
@@ -274,6 +279,9 @@ class Executor:
             cost = padded(kept["cost"], depth) if "cost" in kept else None
             if cost is not None and self.grid:
                 cost = _weighted(cost, log_weight)
+            reward = padded(kept["reward"], depth) if "reward" in kept else None
+            if reward is not None and self.grid:
+                reward = _weighted(reward, log_weight).detach()
             draw = alternatives = base = relaxed = gradients = None
             if "log_prob" in kept:
                 draw = Draw(
@@ -309,27 +317,18 @@ class Executor:
                     relaxed,
                     gradients,
                     _stopped(kept, depth),
+                    reward=reward,
                 )
             )
         return Record(tuple(entries))
 
     def first_noise(self) -> dict[str, Tensor]:
         """The noise of one particle at every site that shares it."""
-        return _first(self._uniforms())
+        return _first(shared_noise(self.noises, self.particles))
 
     def first_branch(self) -> dict[str, Tensor]:
         """The grid index of the first point at every summed-over site."""
         return {name: torch.zeros(site.shape, dtype=torch.long) for name, site in self.grid.items()}
-
-    def _uniforms(self) -> dict[str, Tensor]:
-        """The noise of sites whose particles share theirs, ``(particles, *shape)``; one sequence for all alike."""
-        found: dict[str, Tensor] = {}
-        for kind in dict.fromkeys(draws for draws, _ in self.noises.values()):
-            shapes = {name: shape for name, (draws, shape) in self.noises.items() if draws == kind}
-            uniforms = kind.uniforms(self.particles, sum(shape.numel() for shape in shapes.values()))
-            parts = torch.split(uniforms, [shape.numel() for shape in shapes.values()], dim=1)
-            found |= {n: part.reshape(-1, *shape) for (n, shape), part in zip(shapes.items(), parts, strict=True)}
-        return found
 
     def grow(self, grew: GridGrew | SharedNoise) -> None:
         """Give a summed-over site the points that it needs, or one that shares noise its place in it."""

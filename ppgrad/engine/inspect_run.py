@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pyro.poutine as poutine
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import TorchDistribution, Unit
 from pyro.infer.util import is_validation_enabled
 from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
@@ -71,6 +71,8 @@ def check_parameters(name: str, fn: TorchDistribution) -> None:
     """
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
+    if isinstance(fn, Unit):
+        return  # a reward or a factor, of which `check_finite` says more
     for parameter, constraint in getattr(fn, "arg_constraints", {}).items():
         values = vars(fn).get(parameter)
         if not isinstance(values, Tensor):

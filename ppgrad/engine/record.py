@@ -246,6 +246,11 @@ class Site:
         """Whether neither a scale nor a mask lies around the site."""
         return not isinstance(self._scale, Tensor) and self._scale == 1 and (self._mask is None or self._mask is True)
 
+    @property
+    def reward(self) -> Tensor:
+        """What a reward site earns: neither scaled nor discounted, nothing where it is masked."""
+        return scale_and_mask(self._raw_log_prob, 1.0, self._mask)
+
     @cached_property
     def density(self) -> Tensor:
         """The log density of how the value was drawn: neither scaled nor masked."""

@@ -38,11 +38,13 @@ class Estimate:
         loss: minus the objective, a scalar.
         surrogate: a scalar whose gradient estimates that of the loss.
         served: the draws, their signals and their estimators, for the memory to learn from.
+        records: the executions that it is made from.
     """
 
     loss: Tensor
     surrogate: Tensor
     served: tuple[Served, ...]
+    records: tuple[Record, ...] = ()
 
 
 class Objective(PyroELBO):
@@ -183,10 +185,10 @@ class Objective(PyroELBO):
             check_record_finite(executor, records)
         loss, direct, served = self.combine(records)
         if not torch.is_grad_enabled():
-            return Estimate(loss, loss, ())
+            return Estimate(loss, loss, (), tuple(records))
         terms = [estimator.surrogate(draw, signal, memory.get(draw.name, {})) for draw, signal, estimator in served]
         scores = total([term for term in terms if term is not None])
-        return Estimate(loss, direct + scores / self.num_particles, served)
+        return Estimate(loss, direct + scores / self.num_particles, served, tuple(records))
 
     def combine(self, records: Sequence[Record]) -> tuple[Tensor, Tensor, tuple[Served, ...]]:
         """The loss, a scalar; the same with the graph of its costs; the draws with their signals.
@@ -208,17 +210,24 @@ class Objective(PyroELBO):
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """A scalar whose value is `loss` and whose gradient estimates that of the loss."""
-        return self._training_loss(self.prepare(model, guide, args, kwargs))
+        prepared = self.prepare(model, guide, args, kwargs)
+        self._calibrate(prepared)
+        return self._surrogate(self.estimate(prepared.executor))
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """`loss`, with the gradient's estimate added to each parameter's ``grad``."""
-        prepared = self.prepare(model, guide, args, kwargs)
+        return torch_item(self.accumulate_gradients(self.prepare(model, guide, args, kwargs)).loss)
+
+    def accumulate_gradients(self, prepared: Prepared) -> Estimate:
+        """One estimate, its gradient added to each parameter's ``grad``; baselines and critics learn from it."""
         announce(prepared.parameters, prepared.announces)
-        loss = self._training_loss(prepared)
+        self._calibrate(prepared)
+        estimate = self.estimate(prepared.executor)
+        loss = self._surrogate(estimate)
         self._register_critics(prepared.executor)
         if loss.requires_grad:
             torch_backward(loss, retain_graph=self.retain_graph)
-        return torch_item(loss)
+        return estimate
 
     def __call__(self, model: Any, guide: Any = None) -> ELBOModule:
         """Pyro's ``ELBOModule``: its forward is `differentiable_loss`, critics train along."""
@@ -231,12 +240,23 @@ class Objective(PyroELBO):
         guide_trace, model_trace = traces(self.prepare(model, guide, args, kwargs).executor)
         return model_trace, guide_trace
 
-    def _training_loss(self, prepared: Prepared) -> Tensor:
+    def learned(self) -> dict[str, Any]:
+        """What training has taught the objective, as plain containers: all that `relearn` needs."""
+        memory = {site: dict(values) for site, values in self.memory.items()}
+        return {"memory": memory, "since_calibration": self._since_calibration}
+
+    def relearn(self, learned: Mapping[str, Any]) -> None:
+        """Go on from `learned`."""
+        self.memory, self._since_calibration = dict(learned["memory"]), learned["since_calibration"]
+
+    def _calibrate(self, prepared: Prepared) -> None:
         if self._since_calibration % EVERY == 0:
             for site, values in calibrated(self, prepared).items():
                 self.memory[site] = {**self.memory.get(site, {}), **values}
         self._since_calibration += 1
-        estimate = self.estimate(prepared.executor)
+
+    def _surrogate(self, estimate: Estimate) -> Tensor:
+        """A scalar to differentiate, with the critics' losses; the memory learns from it."""
         surrogate = estimate.surrogate
         for draw, signal, estimator in estimate.served:
             memory = self.memory.get(draw.name, {})
