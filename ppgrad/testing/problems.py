@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -682,9 +681,7 @@ def binomial() -> Problem:
     initial = {"logit": 0.4}
 
     def model() -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="An output with one or more elements was resized")  # torch's own
-            n = ppgrad.policy("n", dist.Binomial(3, logits=parameters(initial)["logit"]))
+        n = ppgrad.policy("n", dist.Binomial(3, logits=parameters(initial)["logit"]))
         ppgrad.cost("f", (n - 1) ** 2)
 
     def value(p: Parameters) -> Tensor:
