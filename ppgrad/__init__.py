@@ -35,6 +35,7 @@ _PUBLIC = {
     "ppgrad.estimators": (
         "ARM",
         "REBAR",
+        "DReG",
         "DisARM",
         "DoubleControlVariate",
         "Interpolated",
@@ -86,11 +87,16 @@ _PUBLIC = {
     "ppgrad.objectives": (
         "ELBO",
         "IWELBO",
+        "BestOf",
+        "CVaR",
         "EntropicRisk",
         "ExpectedReturn",
+        "GroupRelative",
+        "KLRegularized",
         "MaxEntReturn",
         "Objective",
         "RenyiELBO",
+        "VarGrad",
     ),
     "ppgrad.analysis": ("Comparison", "History"),
     "ppgrad.measurement": (
@@ -100,6 +106,8 @@ _PUBLIC = {
         "fisher",
         "fisher_vector_product",
         "gradient",
+        "hessian",
+        "hvp",
         "measure",
         "rollouts",
         "score",

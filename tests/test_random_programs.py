@@ -24,6 +24,9 @@ from ppgrad import (
     MeasureValued,
     Pathwise,
     ScoreFunction,
+    StochasticPerturbation,
+    SumAndSample,
+    UnorderedSet,
 )
 from ppgrad.core import Estimator
 from ppgrad.measurement import exact_gradient, measure
@@ -42,8 +45,21 @@ CHOICES: dict[str, tuple[Estimator, ...]] = {
         ARM(),
         REBAR(),
         MeasureValued(),
+        UnorderedSet(),
+        StochasticPerturbation(),
     ),
-    "categorical": (ScoreFunction(), ScoreFunction(LeaveOneOut()), Enumerate(), LocalExpectation()),
+    "categorical": (
+        ScoreFunction(),
+        ScoreFunction(LeaveOneOut()),
+        Enumerate(),
+        LocalExpectation(),
+        DisARM(),
+        ARM(),
+        SumAndSample(),
+        UnorderedSet(),
+        MeasureValued(coupled=False),
+        StochasticPerturbation(),
+    ),
     "normal": (
         ScoreFunction(),
         ScoreFunction(LeaveOneOut()),

@@ -12,7 +12,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Distribution, constraints, transform_to
 
-from ppgrad.core.distributions import detached, distribution_name, without_mask
+from ppgrad.core.distributions import detached, distribution_name, is_rounded, without_mask
 
 Parameters = Mapping[str, tuple[Tensor, constraints.Constraint]]
 
@@ -65,6 +65,8 @@ def rebuilt(fn: TorchDistribution, numbers: Tensor) -> TorchDistribution:
 def not_rebuildable(fn: TorchDistribution) -> str | None:
     """Why ``fn`` cannot be rebuilt from other parameters, or None if it can."""
     name, base = distribution_name(fn), _base(fn)
+    if is_rounded(fn):
+        return f"the density of {name} is that of the value before it was rounded"
     try:
         if not parameters(fn):
             return f"{name} has no named parameters to move"
@@ -84,6 +86,8 @@ def not_rebuildable(fn: TorchDistribution) -> str | None:
             other = rebuilt(fn, numbers)
             value = fn.sample()
             expected = _expanded(base, element_batch(fn)).log_prob(value)
+            if not bool(torch.isfinite(expected).all()):
+                return f"the density of {name} is infinite at its own values"
             same = torch.allclose(other.log_prob(value), expected, rtol=1e-3, atol=1e-3)
     except (AttributeError, KeyError, NotImplementedError, ValueError, RuntimeError, TypeError):
         same = False

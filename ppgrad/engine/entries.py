@@ -15,6 +15,14 @@ Served = tuple[Draw, Signal, Estimator]
 
 
 @dataclass(frozen=True)
+class Stopped:
+    """Of one site, as functions of the values drawn alone: its cost, and its density if it is random."""
+
+    cost: Tensor | None
+    density: Tensor | None
+
+
+@dataclass(frozen=True)
 class Entry:
     """One site of a `Record`: over all lanes, padded to a common number of plate dimensions."""
 
@@ -30,6 +38,7 @@ class Entry:
     base: Tensor | None
     relaxed: Tensor | None
     gradients: Tensor | None
+    stopped: Stopped | None = None
     reward: Tensor | None = None
 
 

@@ -24,10 +24,12 @@ from ppgrad.core import (
 )
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import Run, attach_alternatives, event_dim_of
-from ppgrad.engine.entries import Entry, Record, padded
+from ppgrad.engine.entries import Entry, Record, Stopped, padded
 from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
+from ppgrad.engine.noise import shared_noise
 from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
+from ppgrad.engine.stopped import stopped_terms
 
 BRANCHES_AT_ONCE = 4096
 """How many grid points of one particle run together."""
@@ -120,7 +122,7 @@ class Executor:
 
     def _execute(self, inputs: Inputs) -> list[Record]:
         indices = grid_indices(self.grid)
-        uniforms = self._uniforms()
+        uniforms = shared_noise(self.noises, self.particles)
 
         def all_lanes(branch: Branch | None) -> Run:
             return self._vectorized(inputs, indices, uniforms, branch)
@@ -223,13 +225,14 @@ class Executor:
     ) -> Run:
         sampler = Sampler(self.assignment, self.sizes, index, None, branch, own.get("shift"), inputs.memory, noise)
         if not isinstance(inputs.token, Tensor) and not inputs.replacements:
-            return self._recorded(sampler)
+            return self._recorded(sampler, branch)
         with LaneTensors(inputs.token, inputs.replacements) as mode:
-            run = self._recorded(sampler)
+            run = self._recorded(sampler, branch)
             return Run(run.sites, mode.own(run.tensors))
 
-    def _recorded(self, sampler: Sampler) -> Run:
-        sites = sites_of(*run(self.program, sampler), sampler)
+    def _recorded(self, sampler: Sampler, branch: Branch | None) -> Run:
+        traces = run(self.program, sampler)
+        sites = sites_of(*traces, sampler)
         tensors = []
         for site, cost in zip(sites, self.costs(sites), strict=True):
             kept: dict[str, Any] = {} if cost is None else {"cost": cost}
@@ -246,6 +249,9 @@ class Executor:
                     if site.active is not None:
                         kept["active"] = site.active.expand(site.fn.batch_shape)
             tensors.append(kept)
+        if self.couples_lanes and branch is None and torch.is_grad_enabled() and any(map(_stops, sites)):
+            for kept, terms in zip(tensors, stopped_terms(self.program, sampler, traces, self.costs), strict=True):
+                kept["stopped"] = terms
         return Run(sites, tensors)
 
     def _stacked(self, runs: list[Run]) -> list[Record]:
@@ -310,6 +316,7 @@ class Executor:
                     base,
                     relaxed,
                     gradients,
+                    _stopped(kept, depth),
                     reward=reward,
                 )
             )
@@ -317,21 +324,11 @@ class Executor:
 
     def first_noise(self) -> dict[str, Tensor]:
         """The noise of one particle at every site that shares it."""
-        return _first(self._uniforms())
+        return _first(shared_noise(self.noises, self.particles))
 
     def first_branch(self) -> dict[str, Tensor]:
         """The grid index of the first point at every summed-over site."""
         return {name: torch.zeros(site.shape, dtype=torch.long) for name, site in self.grid.items()}
-
-    def _uniforms(self) -> dict[str, Tensor]:
-        """The noise of sites whose particles share theirs, ``(particles, *shape)``; one sequence for all alike."""
-        found: dict[str, Tensor] = {}
-        for kind in dict.fromkeys(draws for draws, _ in self.noises.values()):
-            shapes = {name: shape for name, (draws, shape) in self.noises.items() if draws == kind}
-            uniforms = kind.uniforms(self.particles, sum(shape.numel() for shape in shapes.values()))
-            parts = torch.split(uniforms, [shape.numel() for shape in shapes.values()], dim=1)
-            found |= {n: part.reshape(-1, *shape) for (n, shape), part in zip(shapes.items(), parts, strict=True)}
-        return found
 
     def grow(self, grew: GridGrew | SharedNoise) -> None:
         """Give a summed-over site the points that it needs, or one that shares noise its place in it."""
@@ -377,6 +374,15 @@ def _tensors_only(site: Site) -> Any:
     if all(isinstance(leaf, Tensor) for leaf in tree_leaves(site.context)):
         return site.context
     raise InvalidProgram(f"The context of site '{site.name}' holds something that is not a tensor. Pass tensors only.")
+
+
+def _stops(site: Site) -> bool:
+    return site.estimator is not None and site.estimator.stops_parameters
+
+
+def _stopped(kept: Mapping[str, Any], depth: int) -> Stopped | None:
+    terms = {name: padded(term, depth) for name, term in kept.get("stopped", {}).items()}
+    return Stopped(terms.get("cost"), terms.get("density")) if "stopped" in kept else None
 
 
 def _first(lanes: Mapping[str, Tensor]) -> dict[str, Tensor]:

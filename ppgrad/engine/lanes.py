@@ -53,6 +53,7 @@ def vectorized(function: Callable[..., Any], *inputs: Any, lanes: int, at_once: 
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
+        warnings.filterwarnings("ignore", message="An output with one or more elements was resized")
         mapped = torch.vmap(function, randomness="different", chunk_size=at_once)
         return mapped(torch.zeros(lanes), *inputs)
 

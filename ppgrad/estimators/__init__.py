@@ -4,6 +4,7 @@ from ppgrad.core.estimator import Estimator
 from ppgrad.estimators.arm import ARM
 from ppgrad.estimators.disarm import DisARM
 from ppgrad.estimators.double_control_variate import DoubleControlVariate
+from ppgrad.estimators.dreg import DReG
 from ppgrad.estimators.enumerate import Enumerate
 from ppgrad.estimators.evolution_strategies import EvolutionStrategies
 from ppgrad.estimators.finite_difference import FiniteDifference
@@ -32,6 +33,7 @@ __all__ = [
     "REBAR",
     "RELAX",
     "SPSA",
+    "DReG",
     "DisARM",
     "DoubleControlVariate",
     "Enumerate",
@@ -61,7 +63,7 @@ def all_estimators() -> tuple[type[Estimator], ...]:
     """Every estimator class, in alphabetical order.
 
     >>> [estimator.__name__ for estimator in all_estimators()]  # doctest: +NORMALIZE_WHITESPACE
-    ['ARM', 'DisARM', 'DoubleControlVariate', 'Enumerate', 'EvolutionStrategies', 'FiniteDifference',
+    ['ARM', 'DReG', 'DisARM', 'DoubleControlVariate', 'Enumerate', 'EvolutionStrategies', 'FiniteDifference',
      'GumbelRao', 'GumbelSoftmax', 'Interpolated', 'InverseVariance', 'LocalExpectation', 'MeasureValued',
      'MuProp', 'Pathwise', 'REBAR', 'RELAX', 'ReinMax', 'Rodeo', 'SPSA', 'ScoreFunction', 'StickingTheLanding',
      'StochasticPerturbation', 'StraightThrough', 'SumAndSample', 'UnorderedSet']

@@ -43,7 +43,10 @@ class Enumerate(Estimator):
         base = _base(site.fn)
         if not base.has_enumerate_support:
             return f"{distribution_name(site.fn)} has no finite support to enumerate"
-        values, elements = len(base.enumerate_support(expand=False)), _elements(site.fn)
+        try:
+            values, elements = len(base.enumerate_support(expand=False)), _elements(site.fn)
+        except NotImplementedError:
+            return f"the elements of {distribution_name(site.fn)} have different supports"
         if values**elements > MOST:
             return f"one event has {values}^{elements} joint values, too many to sum over"
         return None

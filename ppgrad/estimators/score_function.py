@@ -23,7 +23,7 @@ from ppgrad.core import (
     Signal,
     SiteInfo,
 )
-from ppgrad.core.distributions import distribution_name, is_straight_through, moving_bound
+from ppgrad.core.distributions import distribution_name, is_rounded, moving_bound
 from ppgrad.core.draws import Antithetic, QuasiMonteCarlo, not_drawable, quantile
 
 
@@ -76,7 +76,7 @@ class ScoreFunction(Estimator):
         name = distribution_name(site.fn)
         if moving_bound(site.fn):
             return f"the support of {name} moves with a parameter, and the score misses the boundary's term"
-        if name.startswith("Relaxed") and is_straight_through(site.fn):
+        if is_rounded(site.fn):
             return f"the density of {name} is that of the value before it was rounded"
         try:
             with torch.no_grad():

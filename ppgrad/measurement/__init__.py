@@ -4,6 +4,7 @@ from ppgrad.measurement.compare import compare
 from ppgrad.measurement.exact import exact_gradient
 from ppgrad.measurement.fisher import fisher, fisher_vector_product
 from ppgrad.measurement.gradient import gradient
+from ppgrad.measurement.higher_order import hessian, hvp
 from ppgrad.measurement.measure import Measurement, measure, ready
 from ppgrad.measurement.rollouts import rollouts
 from ppgrad.measurement.score import score
@@ -15,6 +16,8 @@ __all__ = [
     "fisher",
     "fisher_vector_product",
     "gradient",
+    "hessian",
+    "hvp",
     "measure",
     "ready",
     "rollouts",

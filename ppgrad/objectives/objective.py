@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from ppgrad.core import Draw, Estimator, InvalidInput, InvalidProgram, Memory, Signal
+from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal
 from ppgrad.engine.assign import Assignment, Choice
 from ppgrad.engine.entries import Record, Served
 from ppgrad.engine.execute import Executor
@@ -24,6 +23,7 @@ from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.record import Program, Site, Sizes, program_of
 from ppgrad.objectives.calibration import EVERY, calibrated
+from ppgrad.objectives.dice import dice
 
 _REMEMBERED = 8
 """How many programs an objective remembers: the batches of an epoch come in few shapes."""
@@ -96,13 +96,29 @@ class Objective(PyroELBO):
         self._reads_baselines = True
         self._assignment()
 
+    all_orders: bool = False
+    """Whether the costs keep terms whose gradient has mean zero: they have a second derivative."""
+
+    weighs_guide: ClassVar[bool] = False
+    """Whether the costs hold the density of the guide's draws, so that a weight's gradient can be rewritten."""
+
     couples_lanes: ClassVar[bool] = False
     """Whether the objective is no sum over costs, so that every draw acts on all of it."""
 
     @property
+    def facts(self) -> Facts:
+        """What is known of how the objective itself is estimated, whatever the estimators of its sites."""
+        return Facts(source="")
+
+    @property
+    def wanted(self) -> type[Objective]:
+        """The class of the objective whose gradient this one's estimates: mostly its own."""
+        return type(self)
+
+    @property
     def sizes(self) -> Sizes:
         """How many particles are averaged, of how many importance samples each."""
-        return Sizes(self.num_particles)
+        return Sizes(self.num_particles, weighs_guide=self.weighs_guide)
 
     @abstractmethod
     def costs(self, sites: Sequence[Site]) -> Sequence[Tensor | None]:
@@ -117,7 +133,8 @@ class Objective(PyroELBO):
 
     def with_choice(self, sites: Choice, num_particles: int = 1) -> Objective:
         """The same objective, its gradient estimated by ``sites`` alone, without memory or baselines."""
-        other = copy.copy(self)
+        other = object.__new__(self.wanted)
+        other.__dict__.update(self.__dict__)
         other.estimator, other.sites, other.num_particles = None, sites, num_particles
         other.memory, other._prepared, other._reads_baselines = {}, [], False
         return other
@@ -180,6 +197,10 @@ class Objective(PyroELBO):
         cost = total([cost for record in records for cost in record.costs]) / self.num_particles
         served = [draw for record in records for draw in record.served()] if torch.is_grad_enabled() else []
         return cost, cost, merged(served)
+
+    def surrogate_of_any_order(self, records: Sequence[Record], memories: Mapping[str, Memory]) -> Tensor:
+        """A scalar whose derivatives of every order estimate those of the loss; needs ``all_orders``."""
+        return torch.stack([dice(record, memories) for record in records]).sum() / self.num_particles
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """Minus the objective, estimated; a float."""
