@@ -48,7 +48,7 @@ def model(value: float = 1.0, infer: dict[str, object] | None = None) -> None:
         (
             lambda: ExpectedReturn(Pathwise()),
             Unsupported,
-            ["'k'", "Categorical", "ScoreFunction()", "Enumerate()", "ARM()"],
+            ["'k'", "Categorical", "ScoreFunction()", "Enumerate()", "LocalExpectation()"],
         ),
         (
             lambda: ExpectedReturn(sites={"x": Enumerate()}),
