@@ -99,6 +99,7 @@ _PUBLIC = {
         "VarGrad",
     ),
     "ppgrad.analysis": ("Comparison", "History"),
+    "ppgrad.envs": ("rollout",),
     "ppgrad.measurement": (
         "Measurement",
         "compare",
@@ -120,6 +121,8 @@ __all__ = sorted([*_ROOM, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
+    if f"ppgrad.{name}" in _PUBLIC:
+        return importlib.import_module(f"ppgrad.{name}")
     if name not in _ROOM:
         raise AttributeError(f"module 'ppgrad' has no attribute {name!r}")
     value = getattr(importlib.import_module(_ROOM[name]), name)

@@ -31,7 +31,8 @@ def policy(
         context: what a learned baseline may look at, such as the state: a tensor, or a tuple or
             dict of tensors, that does not depend on the action.
         obs: an observed action, or None.
-        infer: as for ``pyro.sample``; ``{"gradient": estimator}`` chooses the site's estimator.
+        infer: as for ``pyro.sample``; ``{"gradient": estimator}`` chooses the site's estimator, and
+            ``{"active": mask}`` says that where ``mask`` is false nothing depends on the action.
 
     Returns:
         The action, of shape ``fn.shape()``.

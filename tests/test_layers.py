@@ -21,10 +21,10 @@ PACKAGE = Path(ppgrad.__file__).parent
 # A room may import those before it. `analysis` knows none of them, so that it runs without torch.
 ROOMS = (
     "core", "sites", "estimators", "baselines", "policies", "engine", "objectives", "analysis", "measurement", "train",
-    "testing", "cli",
+    "testing", "envs", "cli",
 )  # fmt: skip
 APART = {"analysis": set()}
-SIBLINGS = {"estimators": {"core"}, "baselines": {"core"}, "policies": {"core"}}
+SIBLINGS = {"estimators": {"core"}, "baselines": {"core"}, "policies": {"core"}, "envs": {"core", "sites"}}
 
 
 def rooms_imported(source: Path) -> set[str]:

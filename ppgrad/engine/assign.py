@@ -12,6 +12,7 @@ import torch
 from ppgrad.baselines import Constant, LeaveOneOut, MovingAverage, PyroBaseline
 from ppgrad.core import Estimator, InvalidAssignment, SiteInfo, Unsupported
 from ppgrad.core.distributions import is_learnable
+from ppgrad.engine.randomness import undisturbed
 from ppgrad.estimators import Enumerate, Pathwise, ScoreFunction, all_estimators
 
 Choice = Mapping[str, Estimator] | Callable[[Mapping[str, Any]], Estimator | None] | None
@@ -51,7 +52,8 @@ class Assignment:
             InvalidAssignment: two globs disagree, or a baseline would be read by nothing.
         """
         if info.name not in self._met:
-            self._met[info.name] = self._resolve(message, info)
+            with undisturbed():  # a site may be met for the first time in the midst of a run
+                self._met[info.name] = self._resolve(message, info)
         return self._met[info.name]
 
     def chosen(self, message: Mapping[str, Any]) -> Estimator | None:

@@ -24,6 +24,16 @@ def forked(seed: int | None) -> Iterator[None]:
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put the generators back on leaving."""
+    state = pyro.util.get_rng_state()
+    try:
+        yield
+    finally:
+        pyro.util.set_rng_state(state)
+
+
+@contextmanager
 def aside() -> Iterator[None]:
     """Draw other numbers than the caller will, and put the generators back.
 

@@ -253,7 +253,15 @@ class Site:
 
     @cached_property
     def density(self) -> Tensor:
-        """The log density of how the value was drawn: neither scaled nor masked."""
+        """The log density of how the value was drawn: neither scaled nor masked.
+
+        Zero where ``infer["active"]`` is false: the program promises that nothing depends on the draw there.
+        """
+        active = self.infer.get("active")
+        return self._density if active is None else torch.where(active, self._density, self._density.new_zeros(()))
+
+    @property
+    def _density(self) -> Tensor:
         fn = without_mask(self.fn)
         if self.estimator is not None and self.estimator.facts.reparameterized:
             return fn.log_prob(self.value.detach())

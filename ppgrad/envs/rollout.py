@@ -1,0 +1,178 @@
+"""`rollout`: an environment and a policy as a Pyro program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyro
+import pyro.distributions as dist
+import pyro.poutine as poutine
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
+from ppgrad.core.distributions import distribution_name
+from ppgrad.envs.environment import Play, where_alive
+from ppgrad.envs.spaces import ActionSpace
+from ppgrad.sites import policy as policy_site
+from ppgrad.sites import reward as reward_site
+
+
+class Playable(Protocol):
+    """What `rollout` needs of an environment: an `Environment`, a `GymnasiumEnv`, or one of your own."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """What actions it takes."""
+
+    def play(self, episodes: int) -> Play:
+        """Begin episodes."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What a run of a rollout returns; tensors of shape ``(episodes,)``.
+
+    Args:
+        returns: the sum of each episode's rewards, without discount.
+        lengths: how many steps it took.
+        terminated: the environment reached a terminal state: nothing is to be earned from there.
+        truncated: it was cut off, by the horizon or by the environment's own limit.
+        observation: what the policy would have seen next; a tensor, or a tree of tensors.
+    """
+
+    returns: Tensor
+    lengths: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    observation: Any
+
+
+def rollout(
+    env: Playable,
+    policy: Callable[[Any], dist.TorchDistribution],
+    horizon: int,
+    *,
+    episodes: int = 1,
+) -> Callable[[], Episodes]:
+    """A Pyro program that plays episodes: a_t ~ π(·|o_t), r_t, for t = 0 … horizon − 1.
+
+    In the plate ``"episodes"`` it draws the initial state at ``s_0`` and then, in each step, the action
+    at the policy site ``a_t`` (whose context is the observation), a random transition at ``s_{t+1}``, and
+    earns the reward at ``r_t``; what the state at the horizon earns is at ``r_{horizon}``. A finished
+    episode earns nothing more, and its draws do not count: the policy site is masked, and no estimator
+    sees a score of it. A program with nothing left to play stops early, where vmap does not forbid it.
+
+    As in any Pyro program the objective adds up over the plate: it is ``episodes`` times the expected
+    return of one. Discounts belong to the objective: ``ExpectedReturn(discount=0.99)``.
+
+    Args:
+        env: the environment.
+        policy: from observations, ``(episodes, …)``, to a Pyro distribution of actions with batch shape
+            ``(episodes,)``. A module's parameters are named after it: ``policy.weight``.
+        horizon: the most steps of an episode.
+        episodes: how many episodes one run plays.
+
+    Returns:
+        The program; it takes no arguments and returns `Episodes`.
+
+    Raises:
+        InvalidInput: ``horizon`` or ``episodes`` is less than one, or the environment cannot be made.
+        InvalidProgram: when run, the policy's distribution does not fit the environment's actions.
+        NonFinite: when run, an observation or a reward is NaN or infinite; names the step and the site.
+
+    >>> import torch, pyro.distributions as dist, ppgrad
+    >>> gain = torch.nn.Linear(2, 1, bias=False)
+    >>> env = ppgrad.envs.LinearQuadratic()
+    >>> program = ppgrad.rollout(env, lambda x: dist.Normal(gain(x), 0.1).to_event(1), horizon=5, episodes=8)
+    >>> program().returns.shape
+    torch.Size([8])
+    >>> score = ppgrad.ExpectedReturn(ppgrad.ScoreFunction(ppgrad.LeaveOneOut(over="episodes")))
+    >>> list(ppgrad.gradient(score, program, seed=0))
+    ['gain.weight']
+    """
+    for name, value in (("horizon", horizon), ("episodes", episodes)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InvalidInput(f"rollout({name}={value!r}): {name} is an integer from 1 up.")
+    if not callable(policy):
+        raise InvalidInput(
+            f"rollout(policy={policy!r}): write a function or a module from observations to a Pyro distribution."
+        )
+    space = env.action_space
+
+    def program() -> Episodes:
+        with pyro.plate("episodes", episodes):
+            play = env.play(episodes)
+            alive = torch.ones(episodes, dtype=torch.bool)
+            terminated = torch.zeros(episodes, dtype=torch.bool)
+            returns, lengths = torch.zeros(episodes), torch.zeros(episodes)
+            observation = _checked(play.observation, "The observation at step 0, which site 'a_0' reads,")
+            for t in pyro.markov(range(horizon)):
+                fn = policy(observation)
+                _check_fit(env, space, fn, episodes, t)
+                with poutine.mask(mask=alive):
+                    action = policy_site(f"a_{t}", fn, context=observation, infer={"active": alive})
+                step = play.step(t, action, alive)
+                earned = torch.where(alive, step.reward, torch.zeros_like(step.reward))
+                _checked(earned, f"The reward at step {t}, site 'r_{t}',")
+                reward_site(f"r_{t}", earned, time=t)
+                returns, lengths = returns + earned, lengths + alive
+                seen = f"The observation after step {t}, which site 'a_{t + 1}' reads,"
+                observation = _checked(where_alive(alive, play.observation, observation), seen)
+                terminated = terminated | (alive & step.terminated)
+                alive = alive & ~step.terminated & ~step.truncated
+                if _told(~alive.any()):
+                    break
+            final = play.final_reward()
+            if final is not None:
+                earned = torch.where(alive, final, torch.zeros_like(final))
+                reward_site(f"r_{horizon}", earned, time=horizon)
+                returns = returns + earned
+            return Episodes(returns.detach(), lengths, terminated, ~terminated, observation)
+
+    return program
+
+
+def _check_fit(env: Playable, space: ActionSpace, fn: Any, episodes: int, step: int) -> None:
+    """Raise if the policy's distribution gives no actions of the environment's."""
+    if not isinstance(fn, TorchDistributionMixin):
+        raise InvalidProgram(
+            f"The policy returned {type(fn).__name__} at step {step}. Return a Pyro distribution, such as "
+            "pyro.distributions.Categorical(logits=…)."
+        )
+    does_not_fit = f"The policy's {distribution_name(fn)} does not fit the actions of {env.name}, {space}: "
+    reason = space.refuses(fn)
+    if reason is not None:
+        raise InvalidProgram(f"{does_not_fit}{reason}.")
+    if tuple(fn.batch_shape) not in ((), (1,), (episodes,)):
+        raise InvalidProgram(
+            f"{does_not_fit}its batch shape is {tuple(fn.batch_shape)}, and there are {episodes} episodes. Give it the "
+            f"batch shape ({episodes},)."
+        )
+
+
+def _checked(numbers: Any, what: str) -> Any:
+    """``numbers``, a tensor or a tree of them, unless one is NaN or infinite."""
+    for tensor in tree_leaves(numbers):
+        if tensor.is_floating_point() and _told(~torch.isfinite(tensor).all()):
+            bad = tensor.detach()[~torch.isfinite(tensor.detach())]
+            raise NonFinite(f"{what} is {float(bad[0]):g}. Keep the environment's numbers finite.")
+    return numbers
+
+
+def _told(condition: Tensor) -> bool:
+    """Whether a condition holds, as far as can be told: under vmap each lane has its own, and nobody can."""
+    try:
+        return bool(condition)
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        return False
