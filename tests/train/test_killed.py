@@ -28,7 +28,7 @@ def test_killed_twenty_times_at_random(tmp_path: Path) -> None:
     assert len(set(told["steps"])) > 5, "hardly any kill fell into the training"
     assert (told["last"], told["alone"]) == (0, 0), shown.stderr
     killed, alone = (read_checkpoint(tmp_path / name / "run.pt") for name in ("killed", "alone"))
-    for part in ("parameters", "optimizer", "memory", "generators", "noise", "step"):
+    for part in ("parameters", "optimizer", "memory", "since_calibration", "generators", "noise", "step"):
         assert checksum(killed[part]) == checksum(alone[part]), part
     tables = [pandas.read_csv(tmp_path / name / "progress.csv") for name in ("killed", "alone")]
     kept = [table[[name for name in table if name not in ("time/time_elapsed", "time/fps")]] for table in tables]
