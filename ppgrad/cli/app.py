@@ -233,7 +233,7 @@ def _objectives(problem: Problem, words: str | None, particles: int) -> dict[str
 def _all_that_can_serve(problem: Problem, objective: Callable[[str], Objective]) -> dict[str, Objective]:
     """An objective for each estimator that serves the problem at a moderate price; the others are named."""
     from ppgrad.cli.specification import estimator_words
-    from ppgrad.core import Unsupported
+    from ppgrad.core import TooManyBranches, Unsupported
     from ppgrad.engine.record import program_of
     from ppgrad.measurement import ready
     from ppgrad.measurement.gradient import pure
@@ -249,9 +249,14 @@ def _all_that_can_serve(problem: Problem, objective: Callable[[str], Objective])
         program = program_of(problem.model, problem.guide, problem.args)
         try:
             with pure(0, program), warnings.catch_warnings(action="ignore"):
-                branches = ready(made, problem.model, problem.guide, problem.args, None).executor.branches
+                branches = made.prepare(problem.model, problem.guide, problem.args).executor.branches
+                if branches <= MODERATE:
+                    branches = ready(made, problem.model, problem.guide, problem.args, None).executor.branches
         except Unsupported:
             unable.append(word)
+            continue
+        except TooManyBranches:
+            costly.append(word)
             continue
         if branches > MODERATE:
             costly.append(f"{word} ({branches} runs for one sample)")

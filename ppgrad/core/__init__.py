@@ -9,6 +9,7 @@ from ppgrad.core.errors import (
     NoGradientPath,
     NonFinite,
     PpgradError,
+    TooManyBranches,
     Unsupported,
 )
 from ppgrad.core.estimator import Baseline, Draws, Estimator, Facts, Memory, Pilot, Sample, SiteInfo
@@ -35,6 +36,7 @@ __all__ = [
     "Sample",
     "Signal",
     "SiteInfo",
+    "TooManyBranches",
     "Unsupported",
     "sum_lane",
     "sum_plates",

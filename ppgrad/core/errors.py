@@ -29,5 +29,9 @@ class InvalidInput(PpgradError):
     """An argument is outside its range, or names a file or folder that cannot be used."""
 
 
+class TooManyBranches(InvalidInput):
+    """The estimators need the program run more often than ``max_branches`` allows."""
+
+
 class NoGradientPath(UserWarning):
     """A pathwise site from which no gradient reaches any cost."""

@@ -20,6 +20,7 @@ from ppgrad.core import (
     InvalidProgram,
     Memory,
     PpgradError,
+    TooManyBranches,
     sum_plates,
 )
 from ppgrad.engine.assign import Assignment
@@ -358,7 +359,7 @@ class Executor:
         asked = {name: site.points for name, site in self.grid.items()} | self.alternatives
         worst = sorted(asked.items(), key=lambda item: -item[1])[:3]
         listed = ", ".join(f"'{name}' for {count}" for name, count in worst)
-        raise InvalidInput(
+        raise TooManyBranches(
             f"The estimators need {self.branches} branches, and max_branches is {self.max_branches}. Most are asked "
             f"for by {listed}. "
             "Choose ScoreFunction() for some of them, or raise max_branches."

@@ -75,6 +75,8 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
         check_gradient_paths(sites, costs, strict, dict(executor.assignment.served()))
         for site in sites:
+            if site.drawn is not None and site.drawn.alternatives:
+                executor.alternatives.setdefault(site.name, site.drawn.alternatives)  # at least
             if site.drawn is not None and site.drawn.alternatives and getattr(site.estimator, "relaxes", False):
                 _check_relaxed(executor, site.name)
         registered = announced([guide_trace, model_trace])

@@ -23,7 +23,12 @@ class Step(NamedTuple):
 
 
 class Play(Protocol):
-    """A batch of episodes that is being played."""
+    """A batch of episodes that is being played.
+
+    ``stops_early``: a run is over when all episodes are; else it goes on to the horizon, and every run has the same sites.
+    """
+
+    stops_early: bool
 
     @property
     def observation(self) -> Any:
@@ -87,6 +92,8 @@ class Environment(ABC):
 
 class _Simulation:
     """Episodes of an `Environment`."""
+
+    stops_early = False
 
     def __init__(self, env: Environment, episodes: int):
         self._env = env

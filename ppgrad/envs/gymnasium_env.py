@@ -27,7 +27,8 @@ class GymnasiumEnv:
     environment, and the policy site keeps the action as drawn.
 
     The environment is NumPy: nothing of it is differentiable, so choose the score function, and vmap
-    cannot carry it, so that particles and replicates run in a loop. Put episodes in the plate instead.
+    cannot carry it, so that particles and replicates run in a loop. Put episodes in the plate instead. A run stops
+    when all episodes are over.
 
     Args:
         id: as for ``gymnasium.make``.
@@ -113,6 +114,8 @@ class GymnasiumEnv:
 
 class _Played:
     """Episodes of a `GymnasiumEnv`, one for each copy."""
+
+    stops_early = True
 
     def __init__(self, vector: Any, space: ActionSpace):
         self._vector, self._space = vector, space

@@ -69,7 +69,7 @@ def rollout(
     at the policy site ``a_t`` (whose context is the observation), a random transition at ``s_{t+1}``, and
     earns the reward at ``r_t``; what the state at the horizon earns is at ``r_{horizon}``. A finished
     episode earns nothing more, and its draws do not count: the policy site is masked, and no estimator
-    sees a score of it. A program with nothing left to play stops early, where vmap does not forbid it.
+    sees a score of it.
 
     As in any Pyro program the objective adds up over the plate: it is ``episodes`` times the expected
     return of one. Discounts belong to the objective: ``ExpectedReturn(discount=0.99)``.
@@ -129,7 +129,7 @@ def rollout(
                 observation = _checked(where_alive(alive, play.observation, observation), seen)
                 terminated = terminated | (alive & step.terminated)
                 alive = alive & ~step.terminated & ~step.truncated
-                if _told(~alive.any()):
+                if play.stops_early and not alive.any():
                     break
             final = play.final_reward()
             if final is not None:
