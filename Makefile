@@ -15,7 +15,7 @@ demo: $(STAMP)
 	@echo "The pictures are in comparison/gaussian_policy: bias.png, distributions.png, variance_cost.png"
 
 test: lint
-	$(RUN)python -m pytest
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n auto --dist worksteal
 	@$(MAKE) --no-print-directory test-arviz1
 
 lint: $(STAMP)
