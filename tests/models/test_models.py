@@ -25,7 +25,7 @@ from ppgrad.testing import SUITE_FAILURE_RATE, check_mean, check_pure, conforman
 
 Load = Callable[[str], ModuleType]
 
-CHECKED_APART = {"lqr"}  # in tests/envs
+CHECKED_APART = {"ball_with_wall", "lqr"}  # in tests/envs
 
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("quadratic", {}),
