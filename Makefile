@@ -11,7 +11,8 @@ STAMP_ARVIZ1 := $(VENV_ARVIZ1)/.installed
 .PHONY: demo test lint test-arviz1 bench clean
 
 demo: $(STAMP)
-	$(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy
+	$(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy \
+		--estimators score,score+loo,score+optimal,pathwise,inverse_variance,measure_valued
 	@echo "The pictures are in comparison/gaussian_policy: bias.png, distributions.png, variance_cost.png"
 
 test: lint
