@@ -11,11 +11,12 @@ STAMP_ARVIZ1 := $(VENV_ARVIZ1)/.installed
 .PHONY: demo test lint test-arviz1 bench clean
 
 demo: $(STAMP)
-	$(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy
+	$(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy \
+		--estimators score,score+loo,score+optimal,pathwise,inverse_variance,measure_valued
 	@echo "The pictures are in comparison/gaussian_policy: bias.png, distributions.png, variance_cost.png"
 
 test: lint
-	$(RUN)python -m pytest
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n auto --dist worksteal
 	@$(MAKE) --no-print-directory test-arviz1
 
 lint: $(STAMP)
@@ -38,6 +39,7 @@ run-arviz1: $(STAMP_ARVIZ1)
 bench: $(STAMP)
 	$(RUN)python benchmarks/linear_credit.py
 	$(RUN)python benchmarks/replicates.py
+	$(RUN)python benchmarks/discrete_vae.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -153,4 +153,5 @@ def problem(
         about=f"a Gaussian policy, {covariance} covariance, one network",
         args=(policy, state),
         exact=lambda: exact_gradient(policy, state),
+        training={"steps": 1000, "learning_rate": 0.02, "schedule": "cosine", "evaluate_every": 100},
     )

@@ -141,4 +141,5 @@ def problem(subsample: int | None = None) -> ppgrad.Problem:
         about=f"Bayesian logistic regression on the breast-cancer data, {rows}",
         args=(x.float(), y.float(), subsample),
         exact=exact_gradient,
+        training={"steps": 2000, "num_particles": 1, "learning_rate": 0.05, "schedule": "cosine"},
     )

@@ -288,3 +288,18 @@ def test_nothing_is_warned_of_without_reason() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ppgrad.gradient(ExpectedReturn(), model, seed=0)
+
+
+def test_a_guide_with_a_delta_site_is_explained() -> None:
+    """AutoNormal ends in a Delta, whose constraint has no fixed event dimension."""
+
+    def latent() -> None:
+        pyro.sample("s", dist.LogNormal(0.0, 1.0))
+
+    guide = pyro.infer.autoguide.AutoNormal(latent)
+    guide()
+    objective = ELBO(num_particles=2)
+    ppgrad.gradient(objective, latent, guide, seed=0)
+    guide.locs.s.data.fill_(1000.0)
+    with pytest.raises(NonFinite, match="'s'"):
+        ppgrad.gradient(objective, latent, guide, seed=0)

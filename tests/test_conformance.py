@@ -46,7 +46,7 @@ def test_pure(case: Case) -> None:
     check_pure(case)
 
 
-@pytest.mark.parametrize("estimator", estimator_examples(), ids=repr)
+@pytest.mark.parametrize("estimator", [e for e in estimator_examples() if not e.facts.biased], ids=repr)
 def test_every_example_runs_on_a_problem(estimator: Estimator) -> None:
     assert any(case.estimator is estimator or repr(case.estimator) == repr(estimator) for case in CASES)
 

@@ -20,11 +20,11 @@ PACKAGE = Path(ppgrad.__file__).parent
 
 # A room may import those before it. `analysis` knows none of them, so that it runs without torch.
 ROOMS = (
-    "core", "sites", "estimators", "baselines", "engine", "objectives", "analysis", "measurement", "testing", "envs",
-    "cli",
+    "core", "sites", "estimators", "baselines", "policies", "engine", "objectives", "analysis", "measurement", "train",
+    "testing", "envs", "cli",
 )  # fmt: skip
 APART = {"analysis": set()}
-SIBLINGS = {"estimators": {"core"}, "baselines": {"core"}, "envs": {"core", "sites"}}
+SIBLINGS = {"estimators": {"core"}, "baselines": {"core"}, "policies": {"core"}, "envs": {"core", "sites"}}
 
 
 def rooms_imported(source: Path) -> set[str]:

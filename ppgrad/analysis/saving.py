@@ -1,4 +1,4 @@
-"""A comparison as files."""
+"""Results as files: all of them, or none."""
 
 from __future__ import annotations
 
@@ -19,10 +19,20 @@ DOTS_PER_INCH = 160
 
 
 def save(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write all of a comparison's files, or none.
+    """Write all of a comparison's files; see `save_files`."""
+    return save_files("comparison", folder, lambda hidden: _write(comparison, hidden))
+
+
+def save_files(what: str, folder: Path, write: Callable[[Path], list[str]]) -> list[Path]:
+    """Write all files of ``what``, or none.
 
     They are written to a hidden folder first: beside a folder that is new, which then takes its
     name in one step, or inside one that is there, from which each file is then moved.
+
+    Args:
+        what: for messages.
+        folder: where to.
+        write: puts the files into a folder and returns their names.
 
     Raises:
         OSError: the folder cannot be written.
@@ -36,7 +46,7 @@ def save(comparison: Comparison, folder: Path) -> list[Path]:
         hidden = (target if exists else target.parent) / f".writing-{uuid.uuid4().hex}"
         hidden.mkdir()
         try:
-            names = _write(comparison, hidden)
+            names = write(hidden)
             if not exists:
                 os.rename(hidden, target)
             else:
@@ -46,9 +56,7 @@ def save(comparison: Comparison, folder: Path) -> list[Path]:
             shutil.rmtree(hidden, ignore_errors=True)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(
-            f"Cannot write a comparison to '{folder}': {reason}. Choose a folder that can be written."
-        ) from error
+        raise OSError(f"Cannot write a {what} to '{folder}': {reason}. Choose a folder that can be written.") from error
     return [folder / name for name in names]
 
 

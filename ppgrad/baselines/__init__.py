@@ -3,6 +3,7 @@
 from ppgrad.baselines.constant import Constant
 from ppgrad.baselines.critic import Critic
 from ppgrad.baselines.delta_method import DeltaMethod
+from ppgrad.baselines.generalized_advantage import GeneralizedAdvantage
 from ppgrad.baselines.leave_one_out import LeaveOneOut
 from ppgrad.baselines.moving_average import MovingAverage
 from ppgrad.baselines.optimal_constant import OptimalConstant
@@ -17,6 +18,7 @@ __all__ = [
     "Constant",
     "Critic",
     "DeltaMethod",
+    "GeneralizedAdvantage",
     "LeaveOneOut",
     "MovingAverage",
     "OptimalConstant",

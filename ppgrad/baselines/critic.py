@@ -17,7 +17,8 @@ from ppgrad.core.modules import fit_to_signal, over_lanes
 class Critic(Baseline):
     """b = −``module(context)``, regressed on the signal: (f − b)², its own loss, its own parameters.
 
-    The module predicts the return to come (a state-value function), the signal f is a cost. Under
+    The module predicts the return to come (a state-value function), the signal f is a cost. Under a
+    discount it predicts what is to come as seen from there: b = −γ^t ``module(context)``. Under
     SVI and `ELBOModule` its parameters train with the others; neither the context nor the policy
     gets a gradient from it.
 
@@ -39,7 +40,7 @@ class Critic(Baseline):
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        return (cls(_MeanOfContext()),)
+        return (cls(MeanOfContext()),)
 
     def refuses(self, site: SiteInfo) -> str | None:
         if site.has_context:
@@ -47,20 +48,27 @@ class Critic(Baseline):
         return "Critic reads the site's context, and it has none; write ppgrad.policy(…, context=state)"
 
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        return self._cost(draw, signal).detach()
+        return self.cost(draw, signal).detach()
 
     def own_loss(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        return (signal.value - self._cost(draw, signal)).square().mean()
+        return self.loss_on(signal.value, draw, signal)
 
-    def _cost(self, draw: Draw, signal: Signal) -> Tensor:
+    def cost(self, draw: Draw, signal: Signal) -> Tensor:
+        """The cost to come that it predicts, of the signal's shape; 0 where nothing depends on the draw."""
         context = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, draw.context)
-        return -fit_to_signal(over_lanes(self.module, context), signal.value, draw.name)
+        returns = fit_to_signal(over_lanes(self.module, context), signal.value, draw.name)
+        cost = -draw.discount * returns
+        return cost if draw.active is None else cost * draw.active
+
+    def loss_on(self, target: Tensor, draw: Draw, signal: Signal) -> Tensor:
+        """The mean squared error of the prediction, in undiscounted units."""
+        return ((target - self.cost(draw, signal)) / draw.discount).square().mean()
 
     def modules(self) -> tuple[torch.nn.Module, ...]:
         return (self.module,)
 
 
-class _MeanOfContext(torch.nn.Module):
+class MeanOfContext(torch.nn.Module):
     """A critic without parameters to train, for the conformance tests."""
 
     def forward(self, context: Tensor) -> Tensor:

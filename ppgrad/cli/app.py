@@ -1,20 +1,21 @@
-"""The command line: ``ppgrad list`` and ``ppgrad compare``."""
+"""The command line: ``ppgrad list``, ``ppgrad compare`` and ``ppgrad train``."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
-    from ppgrad.analysis import Comparison
+    from ppgrad.analysis import Comparison, History
     from ppgrad.core import Problem
     from ppgrad.objectives import Objective
 
@@ -58,9 +59,7 @@ def compare(
     path: Annotated[str, typer.Argument(metavar="PATH[:NAME]", help="A file with problem(), or another NAME.")],
     estimators: Annotated[
         str | None,
-        typer.Option(
-            help="Comma-separated: score, score+loo, pathwise, … Default: all unbiased that can serve."
-        ),
+        typer.Option(help="Comma-separated: score, score+loo, pathwise, … Default: all unbiased that can serve."),
     ] = None,
     replicates: Annotated[int, typer.Option(help="Gradient estimates for each estimator, 2 or more.")] = 1000,
     particles: Annotated[int, typer.Option(help="Samples averaged in one estimate, unless a word says @N.")] = 8,
@@ -77,18 +76,95 @@ def compare(
     Estimators are words: ESTIMATOR[+BASELINE[=ARGUMENT]][@PARTICLES], as in score+loo=episodes@4.
     """
     _plain_messages()
+    with _explained(traceback):
+        comparison, files = _compare(path, estimators, replicates, particles, seed, out, settings or [])
+    _print_report(comparison, files)
+
+
+@app.command()
+def train(
+    path: Annotated[str, typer.Argument(metavar="PATH[:NAME]", help="A file with problem(), or another NAME.")],
+    steps: Annotated[int | None, typer.Option(help="Steps of the optimizer, in all. Default: 1000.")] = None,
+    estimator: Annotated[
+        str | None, typer.Option(help="score, score+loo, pathwise, … Default: pathwise where it can, else score.")
+    ] = None,
+    particles: Annotated[int | None, typer.Option(help="Samples averaged in one gradient. Default: 8.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="A name in torch.optim. Default: Adam.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: the optimizer's own.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="constant, linear or cosine.")] = None,
+    max_grad_norm: Annotated[float | None, typer.Option(help="Shorten longer gradients to it.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same weights. Default: 0.")] = None,
+    evaluate_every: Annotated[int | None, typer.Option(help="Steps between evaluations. Default: none.")] = None,
+    evaluation_episodes: Annotated[int | None, typer.Option(help="Episodes of an evaluation. Default: 100.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results. Default: training/NAME.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Default: checkpoint.pt in the results' folder.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints. Default: 100.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's events, too.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An argument of problem(), such as covariance=full."),
+    ] = None,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where in a program an error arose.")] = False,
+) -> None:
+    """Train a program's parameters: checkpoints, logs, the gradient's variance; resume after a kill.
+
+    What is left out is as problem() says in its training settings.
+    """
+    _plain_messages()
+    given = {
+        "steps": steps,
+        "estimator": estimator,
+        "num_particles": particles,
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "max_grad_norm": max_grad_norm,
+        "seed": seed,
+        "evaluate_every": evaluate_every,
+        "evaluation_episodes": evaluation_episodes,
+        "checkpoint": checkpoint,
+        "checkpoint_every": checkpoint_every,
+        "resume": resume or None,
+        "tensorboard": tensorboard or None,
+    }
+    from ppgrad.cli.training import train_problem
+
+    with _explained(traceback):
+        history, files = train_problem(path, settings or [], given, out)
+    _print_history(history, files)
+
+
+@contextmanager
+def _explained(traceback: bool) -> Iterator[None]:
+    """Turn a mistake into one line and exit code 2, and Ctrl-C into one line and 130."""
     from ppgrad.core import PpgradError
 
     try:
-        comparison, files = _compare(path, estimators, replicates, particles, seed, out, settings or [])
+        yield
     except PpgradError as error:
         _fail(str(error))
+    except KeyboardInterrupt as error:
+        print(str(error) or "Interrupted.", file=sys.stderr)
+        raise typer.Exit(130) from error
     except Exception as error:
         if traceback:
             raise
         told, *_ = str(error).split("Trace Shapes:")  # Pyro appends a table of the sites
         _fail(f"{type(error).__name__}: {told.strip()} (--traceback shows where)")
-    _print_report(comparison, files)
+
+
+def _print_history(history: History, files: list[Path]) -> None:
+    from rich.table import Table
+
+    table = Table(title=history.objective, caption=f"{history.steps} steps; first, last: means over a tenth of them")
+    for column in ("metric", "first", "last", "least", "greatest"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for metric, row in history.summary().iterrows():
+        table.add_row(str(metric), *("–" if isnan(number) else f"{number:.4g}" for number in row))
+    console = _console()
+    console.print(table)
+    console.print("Written:", *(f"  {file}" for file in files), sep="\n", highlight=False, soft_wrap=True)
 
 
 def _compare(
@@ -101,14 +177,15 @@ def _compare(
     settings: list[str],
 ) -> tuple[Comparison, list[Path]]:
     import ppgrad
-    from ppgrad.cli.loading import load_problem, writable_folder
+    from ppgrad.cli.loading import load_problem
+    from ppgrad.core.folders import writable_folder
 
     _check_numbers(replicates, particles, seed)
     if words is not None and not words.strip(" ,"):
         raise ppgrad.InvalidInput("--estimators is empty. Leave it out for all that can serve, or see ppgrad list.")
     problem, name = load_problem(path, settings)
     objectives = _objectives(problem, words, particles)
-    folder = writable_folder(out or Path("comparison") / name)
+    folder = writable_folder(out or Path("comparison") / name, "Choose another with --out.")
     reference = None if problem.exact is None else problem.exact()
     comparison = ppgrad.compare(
         objectives,

@@ -1,4 +1,4 @@
-"""Load a problem from a file, and make sure that results can be written."""
+"""Load a problem from a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import importlib.util
 import inspect
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,20 +35,6 @@ def load_problem(path: str, settings: list[str]) -> tuple[Problem, str]:
     if not isinstance(found, Problem):
         raise InvalidInput(f"{name} of {file} gives {type(found).__name__}. It is to be, or return, a ppgrad.Problem.")
     return found, source.stem
-
-
-def writable_folder(folder: Path) -> Path:
-    """Make ``folder`` and see that a file can be written into it."""
-    if folder.exists() and not folder.is_dir():
-        raise InvalidInput(f"{folder} is a file and not a folder. Choose another with --out.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise InvalidInput(
-            f"Folder {folder} cannot be written: {error.strerror}. Choose another with --out."
-        ) from error
 
 
 def _module(source: Path) -> Any:

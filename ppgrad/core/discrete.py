@@ -1,14 +1,21 @@
-"""What estimators of discrete sites share: how to look at a Bernoulli or a Categorical, element by element."""
+"""What estimators of discrete sites share: how to look at their elements and the values that these can take.
+
+An element is one Bernoulli, Categorical, OneHotCategorical or Binomial of a site. What belongs to
+each element has the shape batch + event; the dimension that one OneHotCategorical fills becomes one.
+"""
 
 from __future__ import annotations
 
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Independent
+from torch.distributions import Bernoulli, Binomial, Categorical, Independent, OneHotCategorical
 
 from ppgrad.core.distributions import distribution_name, without_mask
 from ppgrad.core.estimator import SiteInfo
+
+LEAST_LOGIT = -1e4
+"""The logit of what cannot happen: its probability is 0 in every precision, and it stays finite."""
 
 
 def element(fn: TorchDistribution) -> TorchDistribution:
@@ -19,30 +26,71 @@ def element(fn: TorchDistribution) -> TorchDistribution:
     return fn
 
 
+def element_shape(fn: TorchDistribution) -> torch.Size:
+    """Batch + event, with ones for the dimensions that one element fills."""
+    shape = fn.shape()
+    part = len(element(fn).event_shape)
+    return torch.Size([*shape[: len(shape) - part], *[1] * part])
+
+
+def not_categorical(fn: TorchDistribution) -> str | None:
+    """Why ``fn`` is neither Bernoulli nor Categorical, one-hot or not; None if it is one of them."""
+    if isinstance(element(fn), Bernoulli | Categorical | OneHotCategorical):
+        return None
+    return f"{distribution_name(fn)} is neither Bernoulli, Categorical nor OneHotCategorical"
+
+
 def not_bernoulli(fn: TorchDistribution) -> str | None:
     """Why ``fn`` is no Bernoulli, or None if it is one."""
     return None if isinstance(element(fn), Bernoulli) else f"{distribution_name(fn)} is not Bernoulli"
 
 
 def not_finite(fn: TorchDistribution) -> str | None:
-    """Why ``fn`` is neither Bernoulli nor Categorical, or None if it is one of them."""
-    if isinstance(element(fn), Bernoulli | Categorical):
-        return None
-    return f"{distribution_name(fn)} is neither Bernoulli nor Categorical"
+    """Why the values of ``fn`` cannot be listed, or None if they can."""
+    base = element(fn)
+    if not isinstance(base, Bernoulli | Categorical | OneHotCategorical | Binomial):
+        return f"{distribution_name(fn)} is neither Bernoulli, Categorical, OneHotCategorical nor Binomial"
+    if isinstance(base, Binomial) and bool((base.total_count != base.total_count.max()).any()):
+        return "its elements are Binomial with different total counts"
+    return None
 
 
 def support(fn: TorchDistribution) -> Tensor:
-    """Every value of an element, shape ``(n,)``."""
-    values: Tensor = element(fn).enumerate_support(expand=False)
-    return values.reshape(-1)
+    """Every value of an element, shape ``(n,)``, or ``(n, n)`` where one is a vector."""
+    base = element(fn)
+    values: Tensor = base.enumerate_support(expand=False)
+    return values.reshape(-1, *base.event_shape)
 
 
 def log_probabilities(fn: TorchDistribution) -> Tensor:
     """The log-probability of every value of every element, shape ``(n, *batch, *event)``."""
-    base = element(fn)
-    values = support(fn).reshape(-1, *[1] * len(fn.shape()))
+    base, values = element(fn), support(fn)
+    values = values.reshape(len(values), *[1] * (len(fn.shape()) - len(base.event_shape)), *base.event_shape)
     log_probs: Tensor = base.log_prob(values.expand(-1, *fn.shape()))
-    return log_probs
+    return log_probs.reshape(-1, *element_shape(fn))
+
+
+def index_of(fn: TorchDistribution, value: Tensor) -> Tensor:
+    """Where in the support each element of ``value`` is, shape batch + event."""
+    base = element(fn)
+    if isinstance(base, OneHotCategorical):
+        return value.argmax(-1, keepdim=True)
+    return value.long()
+
+
+def value_at(fn: TorchDistribution, index: Tensor) -> Tensor:
+    """The values at indices of shape ``(…, *batch, *event)``: the inverse of `index_of`."""
+    base, values = element(fn), support(fn)
+    if isinstance(base, OneHotCategorical):
+        return values.index_select(0, index.reshape(-1)).reshape(*index.shape[:-1], -1)
+    return index.to(values.dtype)
+
+
+def other_values(fn: TorchDistribution, value: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The values that were not drawn, each with its probability, which has a graph to the parameters."""
+    drawn, probabilities = index_of(fn, value), log_probabilities(fn).exp()
+    others = [(drawn + i) % len(probabilities) for i in range(1, len(probabilities))]
+    return [(probabilities.gather(0, other.unsqueeze(0)).squeeze(0), value_at(fn, other)) for other in others]
 
 
 def logits(fn: TorchDistribution) -> Tensor:
@@ -50,11 +98,15 @@ def logits(fn: TorchDistribution) -> Tensor:
     return element(fn).logits.expand(fn.shape())
 
 
-def uniform(fn: TorchDistribution) -> Tensor:
-    """Uniform noise for every element, strictly inside of (0, 1)."""
-    like = logits(fn)
+def uniform(like: Tensor) -> Tensor:
+    """Uniform noise in the shape of a tensor, strictly inside of (0, 1)."""
     tiny = torch.finfo(like.dtype).eps
     return torch.rand(like.shape, dtype=like.dtype, device=like.device).clamp(tiny, 1 - tiny)
+
+
+def gumbel(like: Tensor) -> Tensor:
+    """Gumbel noise in the shape of a tensor."""
+    return -(-uniform(like).log()).log()
 
 
 def over_event(term: Tensor, event_dim: int) -> Tensor:

@@ -90,6 +90,11 @@ def is_straight_through(fn: dist.TorchDistribution) -> bool:
     return distribution_name(fn).endswith("StraightThrough")
 
 
+def is_rounded(fn: dist.TorchDistribution) -> bool:
+    """Whether ``fn`` rounds its values, and its density is that of the value before."""
+    return distribution_name(fn).startswith("Relaxed") and is_straight_through(fn)
+
+
 def not_reparameterized(fn: dist.TorchDistribution) -> str | None:
     """Why no gradient may go through a sample of ``fn``, or None if one may."""
     name = distribution_name(fn)

@@ -40,6 +40,8 @@ class Draw:
         context: what a learned baseline may look at; tensors with the lane dimensions in front.
         extras: further tensors that the estimator's ``sample`` handed out: lanes, padded plates,
             and whatever they have to the right of the batch shape.
+        discount: by what the objective multiplies a reward that is earned next.
+        active: where the draw matters; None for everywhere.
     """
 
     name: str
@@ -49,6 +51,24 @@ class Draw:
     event_dim: int = 0
     context: Any = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    discount: float = 1.0
+    active: Tensor | None = None
+
+
+class Chain:
+    """The draws of one execution that one estimator serves, in program order, with their signals.
+
+    ``cache`` holds what was computed for all of them at once.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Draw, Signal]] = []
+        self.cache: dict[Any, Any] = {}
+
+    def append(self, draw: Draw, signal: Signal) -> None:
+        """Add the next draw, and tell its signal its place."""
+        signal.chain, signal.place = self, len(self.steps)
+        self.steps.append((draw, signal))
 
 
 class Signal:
@@ -88,6 +108,8 @@ class Signal:
         self._gradients = gradients
         self.others = others
         self.without = without
+        self.chain = Chain()
+        self.place = 0
 
     @property
     def alternatives(self) -> Tensor:

@@ -63,6 +63,7 @@ class SiteInfo:
         has_context: whether a learned baseline would find something to look at.
         num_importance: how many importance samples share one bound.
         context: what a baseline may look at, or None.
+        weighs_guide: whether the objective has weights p / q of a guide's draws.
     """
 
     name: str
@@ -72,6 +73,7 @@ class SiteInfo:
     has_context: bool
     num_importance: int = 1
     context: Any = None
+    weighs_guide: bool = False
 
 
 class Pilot(NamedTuple):
@@ -129,6 +131,18 @@ class Estimator(_Member, ABC):
     """Whether the gradient of the cost in each alternative is needed."""
     leaves_support: ClassVar[bool] = False
     """Whether the value drawn may lie between those of the distribution."""
+    stops_parameters: ClassVar[bool] = False
+    """Whether a bound's weights are needed as functions of the values alone, all parameters held fixed."""
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it reads the chain of draws that it serves."""
+        return False
+
+    @property
+    def account(self) -> Facts:
+        """The facts of this very instance."""
+        return self.facts
 
     @classmethod
     @abstractmethod
@@ -216,6 +230,16 @@ class Baseline(_Member, ABC):
     def references(self, fn: TorchDistribution) -> Tensor | None:
         """Values to run the program again with, ``(n, *batch, *event)``: its costs come as alternatives."""
         return None
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it reads the chain of draws that it serves."""
+        return False
+
+    @property
+    def bias(self) -> str:
+        """How the estimate is biased with it; nothing if it is not."""
+        return ""
 
     @property
     def compares_particles(self) -> bool:

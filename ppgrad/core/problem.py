@@ -22,6 +22,8 @@ class Problem:
         exact: returns the exact gradient of the objective, ``{parameter name: tensor}``, if known.
         options: keywords for the objective, such as ``discount``.
         smooth: no cost jumps as a function of a continuous site, so that pathwise is unbiased.
+        training: what ``ppgrad train`` takes unless told otherwise: keywords of `fit`, such as ``steps``; also
+            ``estimator`` (an estimator, or a word for one) and ``num_particles``.
     """
 
     model: Callable[..., Any]
@@ -32,3 +34,4 @@ class Problem:
     exact: Callable[[], dict[str, Tensor]] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     smooth: bool = True
+    training: Mapping[str, Any] = field(default_factory=dict)

@@ -76,12 +76,13 @@ class Assignment:
         if self._reads_baselines:
             chosen = _with_pyro_baseline(chosen, name, infer)
         reason = chosen.refuses(info)
-        if reason is None:
-            return chosen
-        if not explicit and not is_learnable(info.fn):
+        has_surrogate = type(chosen).surrogate is not Estimator.surrogate
+        if not explicit and (reason is not None or has_surrogate) and not is_learnable(info.fn):
             # Noise; unless a value upstream is relaxed, whose gradient its density then passes on.
             relaxed = any(estimator.relaxes for estimator in self.used())
             return ScoreFunction() if relaxed and ScoreFunction().refuses(info) is None else None
+        if reason is None:
+            return chosen
         raise Unsupported(_refusal(chosen, info, reason))
 
     def _from_sites(self, name: str, message: Mapping[str, Any]) -> Estimator | None:
@@ -195,7 +196,8 @@ def _refusal(chosen: Estimator, info: SiteInfo, reason: str) -> str:
 def alternatives(info: SiteInfo, count: int = 3) -> list[str]:
     """Up to ``count`` estimators that can serve a site, as a person would write them."""
     candidates: list[Estimator] = [ScoreFunction(), Pathwise(), Enumerate()]
-    candidates += [example for member in all_estimators() for example in member.examples()]
+    examples = [example for member in all_estimators() for example in member.examples()]
+    candidates += sorted(examples, key=lambda example: (example.account.biased, not example.element_by_element))
     plates = sorted(plate.name for plate in info.plates if plate.size > 1)
     candidates += [ScoreFunction(LeaveOneOut(over=plate)) for plate in plates]
     candidates += [ScoreFunction(LeaveOneOut()), ScoreFunction(MovingAverage()), ScoreFunction(Constant(0.0))]

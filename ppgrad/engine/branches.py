@@ -87,6 +87,7 @@ def attach_alternatives(
     replay: Callable[[Branch], ReplayedRecord],
     count: Callable[[str, int], None],
     couples_lanes: bool,
+    in_vmap: bool,
 ) -> None:
     """Keep beside each site that has alternatives the downstream cost of each, and of the value drawn.
 
@@ -96,6 +97,7 @@ def attach_alternatives(
         replay: runs the program again with one site changed.
         count: is told how many runs a site needs, before the first.
         couples_lanes: every cost counts for every element, whatever the plates.
+        in_vmap: all of this runs inside of an enclosing vmap, where torch.autograd.grad cannot.
     """
     drawn_costs = downstream_costs(entries)
     for i, later in enumerate(run.plates_of_all_later):
@@ -121,10 +123,11 @@ def attach_alternatives(
             branches = [Branch(site.name, alternative, mask) for mask in elements]
             with _relaxation_explained(site, estimator):
                 if estimator.differentiates:
-                    costs, gradient = _differentiated(branches[0], scope, replay, like)
+                    costs, gradient = _differentiated(branches[0], scope, replay, like, in_vmap)
                     kept["gradients"].append(gradient)
                 else:
-                    costs = [scope.downstream(replay(branch).entries) for branch in branches]
+                    with torch.set_grad_enabled(torch.is_grad_enabled() and estimator.relaxes):
+                        costs = [scope.downstream(replay(branch).entries) for branch in branches]
             kept["alternatives"].append(_assembled(elements, [scope.reduced(parts) for parts in costs]))
             if estimator.relaxes:
                 kept["relaxed"].append(_total(costs[0], lanes))
@@ -231,7 +234,7 @@ def _total(parts: Sums, lanes: torch.Size) -> Tensor:
 
 
 def _differentiated(
-    branch: Branch, scope: _Scope, replay: Callable[[Branch], ReplayedRecord], like: Tensor
+    branch: Branch, scope: _Scope, replay: Callable[[Branch], ReplayedRecord], like: Tensor, in_vmap: bool
 ) -> tuple[list[Sums], Tensor]:
     """The costs downstream of a changed site, and their gradient with respect to its value."""
 
@@ -239,9 +242,14 @@ def _differentiated(
         parts = scope.downstream(replay(replace(branch, shift=shift)).entries)
         return _total(parts, like.shape[:2]), parts
 
-    total, pull_back, parts = torch.func.vjp(cost, like, has_aux=True)  # type: ignore[misc]
-    (gradient,) = pull_back(torch.ones_like(total))
-    return [parts], gradient.detach()
+    if in_vmap:
+        total, pull_back, parts = torch.func.vjp(cost, like, has_aux=True)  # type: ignore[misc]
+        (gradient,) = pull_back(torch.ones_like(total))
+        return [parts], gradient.detach()
+    shift = like.requires_grad_()
+    total, parts = cost(shift)
+    (gradient,) = torch.autograd.grad(total.sum(), [shift], allow_unused=True, retain_graph=True)
+    return [parts], torch.zeros_like(like) if gradient is None else gradient
 
 
 def _signals(entries: Sequence[Replayed]) -> list[tuple[Replayed, Signal]]:

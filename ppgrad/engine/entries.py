@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Plates, Signal
+from ppgrad.core.draw import Chain
 from ppgrad.engine.credit import SequencePath, downstream_costs
 
 Served = tuple[Draw, Signal, Estimator]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Of one site, as functions of the values drawn alone: its cost, and its density if it is random."""
+
+    cost: Tensor | None
+    density: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class Entry:
     base: Tensor | None
     relaxed: Tensor | None
     gradients: Tensor | None
+    stopped: Stopped | None = None
+    reward: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,15 +57,15 @@ class Record:
 
     def served(self) -> list[Served]:
         """Each draw that has a surrogate, with the cost downstream of it."""
-        return [
-            (
-                entry.draw,
-                Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed, entry.gradients),
-                entry.estimator,
-            )
-            for entry, parts in zip(self.entries, downstream_costs(self.entries), strict=True)
-            if entry.draw is not None and entry.estimator is not None
-        ]
+        served: list[Served] = []
+        chains: dict[Any, Chain] = {}
+        for entry, parts in zip(self.entries, downstream_costs(self.entries), strict=True):
+            if entry.draw is None or entry.estimator is None:
+                continue
+            signal = Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed, entry.gradients)
+            chains.setdefault((entry.estimator, entry.plates), Chain()).append(entry.draw, signal)
+            served.append((entry.draw, signal, entry.estimator))
+        return served
 
 
 def padded(tensor: Tensor, depth: int, batch: int | None = None) -> Tensor:

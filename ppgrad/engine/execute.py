@@ -25,10 +25,15 @@ from ppgrad.core import (
 )
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import Run, attach_alternatives, event_dim_of
-from ppgrad.engine.entries import Entry, Record, padded
+from ppgrad.engine.entries import Entry, Record, Stopped, padded
 from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
+from ppgrad.engine.noise import shared_noise
 from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
+from ppgrad.engine.stopped import stopped_terms
+
+BRANCHES_AT_ONCE = 4096
+"""How many grid points of one particle run together."""
 
 Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
 """An objective's own part of a run: the cost of each site, or None."""
@@ -72,6 +77,7 @@ class Executor:
     grid: dict[str, GridSite] = field(default_factory=dict)
     alternatives: dict[str, int] = field(default_factory=dict)
     max_looped: int | None = None
+    discounts: Callable[[Sequence[Site]], Sequence[float]] | None = None
     noises: dict[str, tuple[Draws, torch.Size]] = field(default_factory=dict)
 
     @property
@@ -107,21 +113,23 @@ class Executor:
             memory: what is remembered of each site.
         """
         inputs = Inputs(token, replacements or {}, memory or {})
+        state = pyro.util.get_rng_state()
         while True:
             try:
                 return self._execute(inputs)
             except (GridGrew, SharedNoise) as more:
                 self.grow(more)
+                pyro.util.set_rng_state(state)  # what is drawn does not depend on what was learned before
 
     def _execute(self, inputs: Inputs) -> list[Record]:
         indices = grid_indices(self.grid)
-        uniforms = self._uniforms()
+        uniforms = shared_noise(self.noises, self.particles)
 
         def all_lanes(branch: Branch | None) -> Run:
             return self._vectorized(inputs, indices, uniforms, branch)
 
         if isinstance(inputs.token, Tensor):
-            return [self._record(self._with_alternatives(all_lanes))]
+            return [self._record(self._with_alternatives(all_lanes, in_vmap=True))]
         if self.vectorize and (self.particles, self.grid_points) != (1, 1):
             state = pyro.util.get_rng_state()
             try:
@@ -155,7 +163,7 @@ class Executor:
         self.vectorize = False
         note_of_loop(self.program.model, error)
 
-    def _with_alternatives(self, lanes: Callable[[Branch | None], Run]) -> Run:
+    def _with_alternatives(self, lanes: Callable[[Branch | None], Run], in_vmap: bool = False) -> Run:
         """The program as drawn, with the costs of each alternative beside the site that asked for it."""
         start = pyro.util.get_rng_state()
         run = lanes(None)
@@ -169,7 +177,8 @@ class Executor:
                 return self._record(lanes(branch))
 
         try:
-            attach_alternatives(run, self._record(run).entries, replay, self._count_alternatives, self.couples_lanes)
+            entries = self._record(run).entries
+            attach_alternatives(run, entries, replay, self._count_alternatives, self.couples_lanes, in_vmap)
         finally:
             pyro.util.set_rng_state(end)
         return run
@@ -194,7 +203,9 @@ class Executor:
             token = inputs.token + inner
             if points == 1:
                 return lane(token, _first(indices), noise, _first(own))
-            return vectorized(lambda last, i, x: lane(token + last, i, noise, x), indices, own, lanes=points)
+            return vectorized(
+                lambda last, i, x: lane(token + last, i, noise, x), indices, own, lanes=points, at_once=BRANCHES_AT_ONCE
+            )
 
         own = {} if branch is None or branch.shift is None else {"shift": branch.shift}
         if particles == 1:
@@ -215,16 +226,19 @@ class Executor:
     ) -> Run:
         sampler = Sampler(self.assignment, self.sizes, index, None, branch, own.get("shift"), inputs.memory, noise)
         if not isinstance(inputs.token, Tensor) and not inputs.replacements:
-            return self._recorded(sampler)
+            return self._recorded(sampler, branch)
         with LaneTensors(inputs.token, inputs.replacements) as mode:
-            run = self._recorded(sampler)
+            run = self._recorded(sampler, branch)
             return Run(run.sites, mode.own(run.tensors))
 
-    def _recorded(self, sampler: Sampler) -> Run:
-        sites = sites_of(*run(self.program, sampler), sampler)
+    def _recorded(self, sampler: Sampler, branch: Branch | None) -> Run:
+        traces = run(self.program, sampler)
+        sites = sites_of(*traces, sampler)
         tensors = []
         for site, cost in zip(sites, self.costs(sites), strict=True):
             kept: dict[str, Any] = {} if cost is None else {"cost": cost}
+            if site.kind == "reward":
+                kept["reward"] = site.reward.detach()
             estimator, drawn = site.estimator, site.drawn
             if estimator is not None and drawn is not None:
                 if drawn.grid_index is not None:
@@ -233,7 +247,12 @@ class Executor:
                     kept |= {"value": site.value, "log_prob": site.density, "extras": dict(drawn.extras)}
                     if site.context is not None:
                         kept["context"] = _tensors_only(site)
+                    if site.active is not None:
+                        kept["active"] = site.active.expand(site.fn.batch_shape)
             tensors.append(kept)
+        if self.couples_lanes and branch is None and torch.is_grad_enabled() and any(map(_stops, sites)):
+            for kept, terms in zip(tensors, stopped_terms(self.program, sampler, traces, self.costs), strict=True):
+                kept["stopped"] = terms
         return Run(sites, tensors)
 
     def _stacked(self, runs: list[Run]) -> list[Record]:
@@ -251,7 +270,8 @@ class Executor:
         # A site not yet reached is shared by all of its grid points; its share becomes its weight.
         log_weight: Tensor | float = -math.log(self.grid_points)
         entries = []
-        for site, kept in zip(run.sites, run.tensors, strict=True):
+        discounts = [1.0] * len(run.sites) if self.discounts is None else self.discounts(run.sites)
+        for site, kept, discount in zip(run.sites, run.tensors, discounts, strict=True):
             batch = len(site.fn.batch_shape)
             if "log_weight" in kept:
                 grid = self.grid[site.name]
@@ -260,6 +280,9 @@ class Executor:
             cost = padded(kept["cost"], depth) if "cost" in kept else None
             if cost is not None and self.grid:
                 cost = _weighted(cost, log_weight)
+            reward = padded(kept["reward"], depth) if "reward" in kept else None
+            if reward is not None and self.grid:
+                reward = _weighted(reward, log_weight).detach()
             draw = alternatives = base = relaxed = gradients = None
             if "log_prob" in kept:
                 draw = Draw(
@@ -270,6 +293,8 @@ class Executor:
                     event_dim_of(site),
                     kept.get("context"),
                     {key: padded(extra, depth, batch) for key, extra in kept["extras"].items()},
+                    discount,
+                    padded(kept["active"], depth) if "active" in kept else None,
                 )
             if "alternatives" in kept:
                 alternatives = torch.stack([padded(cost, depth, batch) for cost in kept["alternatives"]])
@@ -292,27 +317,19 @@ class Executor:
                     base,
                     relaxed,
                     gradients,
+                    _stopped(kept, depth),
+                    reward=reward,
                 )
             )
         return Record(tuple(entries))
 
     def first_noise(self) -> dict[str, Tensor]:
         """The noise of one particle at every site that shares it."""
-        return _first(self._uniforms())
+        return _first(shared_noise(self.noises, self.particles))
 
     def first_branch(self) -> dict[str, Tensor]:
         """The grid index of the first point at every summed-over site."""
         return {name: torch.zeros(site.shape, dtype=torch.long) for name, site in self.grid.items()}
-
-    def _uniforms(self) -> dict[str, Tensor]:
-        """The noise of sites whose particles share theirs, ``(particles, *shape)``; one sequence for all alike."""
-        found: dict[str, Tensor] = {}
-        for kind in dict.fromkeys(draws for draws, _ in self.noises.values()):
-            shapes = {name: shape for name, (draws, shape) in self.noises.items() if draws == kind}
-            uniforms = kind.uniforms(self.particles, sum(shape.numel() for shape in shapes.values()))
-            parts = torch.split(uniforms, [shape.numel() for shape in shapes.values()], dim=1)
-            found |= {n: part.reshape(-1, *shape) for (n, shape), part in zip(shapes.items(), parts, strict=True)}
-        return found
 
     def grow(self, grew: GridGrew | SharedNoise) -> None:
         """Give a summed-over site the points that it needs, or one that shares noise its place in it."""
@@ -358,6 +375,15 @@ def _tensors_only(site: Site) -> Any:
     if all(isinstance(leaf, Tensor) for leaf in tree_leaves(site.context)):
         return site.context
     raise InvalidProgram(f"The context of site '{site.name}' holds something that is not a tensor. Pass tensors only.")
+
+
+def _stops(site: Site) -> bool:
+    return site.estimator is not None and site.estimator.stops_parameters
+
+
+def _stopped(kept: Mapping[str, Any], depth: int) -> Stopped | None:
+    terms = {name: padded(term, depth) for name, term in kept.get("stopped", {}).items()}
+    return Stopped(terms.get("cost"), terms.get("density")) if "stopped" in kept else None
 
 
 def _first(lanes: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -61,12 +61,13 @@ def _variables(function: Any) -> Iterator[tuple[str, Any]]:
             yield name, function.__globals__[name]
 
 
-def _globals_read(code: CodeType) -> list[str]:
+@functools.lru_cache(maxsize=1024)
+def _globals_read(code: CodeType) -> tuple[str, ...]:
     names = [step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"]
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             names += _globals_read(constant)
-    return list(dict.fromkeys(names))
+    return tuple(dict.fromkeys(names))
 
 
 def _arguments(function: Callable[..., Any], args: Any, kwargs: Any) -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pyro.poutine as poutine
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import TorchDistribution, Unit
 from pyro.infer.util import is_validation_enabled
 from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
@@ -71,6 +71,8 @@ def check_parameters(name: str, fn: TorchDistribution) -> None:
     """
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
+    if isinstance(fn, Unit):
+        return  # a reward or a factor, of which `check_finite` says more
     for parameter, constraint in getattr(fn, "arg_constraints", {}).items():
         values = vars(fn).get(parameter)
         if not isinstance(values, Tensor):
@@ -79,7 +81,7 @@ def check_parameters(name: str, fn: TorchDistribution) -> None:
         allowed = torch.isfinite(values)
         if parameter == "logits":
             allowed |= values == -float("inf")
-        elif constraint.event_dim == 0 and not constraints.is_dependent(constraint):  # type: ignore[no-untyped-call]
+        elif not constraints.is_dependent(constraint) and constraint.event_dim == 0:  # type: ignore[no-untyped-call]
             allowed &= constraint.check(values)
         if not bool(allowed.all()):
             raise NonFinite(

@@ -45,14 +45,16 @@ def note_of_loop(program: object, error: Exception) -> None:
         logger.warning("The program runs in a loop, not under vmap, because of %s (%s)", where, reason)
 
 
-def vectorized(function: Callable[..., Any], *inputs: Any, lanes: int) -> Any:
+def vectorized(function: Callable[..., Any], *inputs: Any, lanes: int, at_once: int | None = None) -> Any:
     """``vmap`` of ``function(token, *inputs)``, each lane with randomness of its own.
 
-    ``token`` is a zero that depends on the lane; `LaneTensors` needs it.
+    ``token`` is a zero that depends on the lane; `LaneTensors` needs it. ``at_once`` bounds how many lanes run
+    together; None for all.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
-        mapped = torch.vmap(function, randomness="different")
+        warnings.filterwarnings("ignore", message="An output with one or more elements was resized")
+        mapped = torch.vmap(function, randomness="different", chunk_size=at_once)
         return mapped(torch.zeros(lanes), *inputs)
 
 

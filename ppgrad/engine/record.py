@@ -40,10 +40,11 @@ def program_of(model: Any, guide: Any = None, args: Any = (), kwargs: Any = None
 
 
 class Sizes(NamedTuple):
-    """How many independent particles a gradient has, and how many importance samples each."""
+    """How many independent particles a gradient has, how many importance samples each, and if by weights p / q."""
 
     num_particles: int
     num_importance: int = 1
+    weighs_guide: bool = False
 
 
 Watch = Callable[[str, TorchDistribution], None]
@@ -234,7 +235,21 @@ class Site:
     @cached_property
     def log_prob(self) -> Tensor:
         """The log-probability with Pyro's scale and mask: a term of a bound, or a reward."""
-        return scale_and_mask(self._raw_log_prob, self._scale, self._mask)
+        return self.weighted(self._raw_log_prob)
+
+    def weighted(self, term: Tensor) -> Tensor:
+        """A term of the site's batch shape with Pyro's scale and mask."""
+        return scale_and_mask(term, self._scale, self._mask)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether neither a scale nor a mask lies around the site."""
+        return not isinstance(self._scale, Tensor) and self._scale == 1 and (self._mask is None or self._mask is True)
+
+    @property
+    def reward(self) -> Tensor:
+        """What a reward site earns: neither scaled nor discounted, nothing where it is masked."""
+        return scale_and_mask(self._raw_log_prob, 1.0, self._mask)
 
     @cached_property
     def density(self) -> Tensor:
@@ -251,6 +266,11 @@ class Site:
         if self.estimator is not None and self.estimator.facts.reparameterized:
             return fn.log_prob(self.value.detach())
         return self._raw_log_prob if fn is self.fn else fn.log_prob(self.value)
+
+    @property
+    def active(self) -> Tensor | None:
+        """Where something depends on the draw; None for everywhere."""
+        return self.infer.get("active")
 
     @property
     def context(self) -> Any:
@@ -275,13 +295,17 @@ def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
     return plates, tuple((f.name, f.counter if f.counter <= f.size else AGAIN) for f in stack if not f.vectorized)
 
 
-def site_info(message: Mapping[str, Any], num_particles: int, num_importance: int = 1) -> SiteInfo:
+def site_info(
+    message: Mapping[str, Any], num_particles: int, num_importance: int = 1, weighs_guide: bool = False
+) -> SiteInfo:
     """What an estimator may know of the site of a message before it serves it."""
     keys = _baseline_keys(message["infer"])
     has_context = message["infer"].get("context") is not None or keys.get("nn_baseline_input") is not None
     context = message["infer"].get("context")
     plates = plates_of(message)[0]
-    return SiteInfo(message["name"], message["fn"], plates, num_particles, has_context, num_importance, context)
+    return SiteInfo(
+        message["name"], message["fn"], plates, num_particles, has_context, num_importance, context, weighs_guide
+    )
 
 
 def run(program: Program, sampler: Sampler) -> tuple[poutine.Trace | None, poutine.Trace]:

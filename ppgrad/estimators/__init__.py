@@ -4,7 +4,10 @@ from ppgrad.core.estimator import Estimator
 from ppgrad.estimators.arm import ARM
 from ppgrad.estimators.disarm import DisARM
 from ppgrad.estimators.double_control_variate import DoubleControlVariate
+from ppgrad.estimators.dreg import DReG
 from ppgrad.estimators.enumerate import Enumerate
+from ppgrad.estimators.evolution_strategies import EvolutionStrategies
+from ppgrad.estimators.finite_difference import FiniteDifference
 from ppgrad.estimators.gumbel_rao import GumbelRao
 from ppgrad.estimators.gumbel_softmax import GumbelSoftmax
 from ppgrad.estimators.interpolated import Interpolated
@@ -18,16 +21,24 @@ from ppgrad.estimators.reinmax import ReinMax
 from ppgrad.estimators.relax import RELAX
 from ppgrad.estimators.rodeo import Rodeo
 from ppgrad.estimators.score_function import ScoreFunction
+from ppgrad.estimators.spsa import SPSA
 from ppgrad.estimators.sticking_the_landing import StickingTheLanding
+from ppgrad.estimators.stochastic_perturbation import StochasticPerturbation
 from ppgrad.estimators.straight_through import StraightThrough
+from ppgrad.estimators.sum_and_sample import SumAndSample
+from ppgrad.estimators.unordered_set import UnorderedSet
 
 __all__ = [
     "ARM",
     "REBAR",
     "RELAX",
+    "SPSA",
+    "DReG",
     "DisARM",
     "DoubleControlVariate",
     "Enumerate",
+    "EvolutionStrategies",
+    "FiniteDifference",
     "GumbelRao",
     "GumbelSoftmax",
     "Interpolated",
@@ -40,7 +51,10 @@ __all__ = [
     "Rodeo",
     "ScoreFunction",
     "StickingTheLanding",
+    "StochasticPerturbation",
     "StraightThrough",
+    "SumAndSample",
+    "UnorderedSet",
     "all_estimators",
 ]
 
@@ -48,7 +62,10 @@ __all__ = [
 def all_estimators() -> tuple[type[Estimator], ...]:
     """Every estimator class, in alphabetical order.
 
-    >>> [estimator.__name__ for estimator in all_estimators()]
-    ['ARM', 'DisARM', 'Enumerate', 'LocalExpectation', 'MeasureValued', 'Pathwise', 'REBAR', 'ScoreFunction']
+    >>> [estimator.__name__ for estimator in all_estimators()]  # doctest: +NORMALIZE_WHITESPACE
+    ['ARM', 'DReG', 'DisARM', 'DoubleControlVariate', 'Enumerate', 'EvolutionStrategies', 'FiniteDifference',
+     'GumbelRao', 'GumbelSoftmax', 'Interpolated', 'InverseVariance', 'LocalExpectation', 'MeasureValued',
+     'MuProp', 'Pathwise', 'REBAR', 'RELAX', 'ReinMax', 'Rodeo', 'SPSA', 'ScoreFunction', 'StickingTheLanding',
+     'StochasticPerturbation', 'StraightThrough', 'SumAndSample', 'UnorderedSet']
     """
     return tuple(globals()[name] for name in sorted(__all__) if name != "all_estimators")

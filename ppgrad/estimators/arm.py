@@ -5,23 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
-from ppgrad.core.discrete import for_event, logits, not_bernoulli, over_event, uniform
+from ppgrad.core.contrast import contrast, with_weights
+from ppgrad.core.discrete import not_categorical
+from ppgrad.core.sticks import stick_pair
 
 
 @dataclass(frozen=True)
 class ARM(Estimator):
     """(f(1[u > σ(−φ)]) − f(1[u < σ(φ)])) (u − ½).
 
-    One branch, the antithetic sample. `DisARM` integrates u out and is never worse.
+    One branch, the antithetic sample. `DisARM` integrates u out and is never worse. A category is
+    the first success of a row of Bernoullis with φ_k = logit_k − log Σ_{j>k} exp logit_j (sticks),
+    each of which has a term as above; sticks beyond both samples are left out.
 
-    Needs Bernoulli elements.
+    Needs Bernoulli, Categorical or OneHotCategorical elements.
 
-    Source: Yin & Zhou (2019), ARM: augment-REINFORCE-merge gradient for stochastic binary networks, eq. 4.
+    Source: Yin & Zhou (2019), ARM: augment-REINFORCE-merge gradient for stochastic binary networks, eq. 4;
+    sticks: Dong, Mnih & Tucker (2021), section 3.2.
     """
 
     facts: ClassVar[Facts] = Facts(source="Yin & Zhou (2019), ARM: Augment-REINFORCE-Merge, eq. 4")
@@ -31,14 +35,12 @@ class ARM(Estimator):
         return (cls(),)
 
     def refuses(self, site: SiteInfo) -> str | None:
-        return not_bernoulli(site.fn)
+        return not_categorical(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
-        phi, u = logits(fn), uniform(fn)
-        p = torch.sigmoid(phi.detach())
-        value, antithetic = (1 - u < p).to(phi.dtype), (u < p).to(phi.dtype)
-        return Sample(value, {"logits": phi, "centred": u - 0.5}, antithetic.unsqueeze(0))
+        pair = stick_pair(fn)
+        weight = (pair.logits * (0.5 - pair.noise) * pair.matters).sum(-1)
+        return Sample(pair.value, with_weights([weight]), pair.antithetic.unsqueeze(0))
 
-    def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        difference = for_event(signal.value - signal.alternatives[0], draw.event_dim)
-        return over_event(draw.extras["logits"] * draw.extras["centred"] * difference, draw.event_dim)
+    def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
+        return contrast(draw, signal)

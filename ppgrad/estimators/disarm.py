@@ -10,19 +10,25 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
-from ppgrad.core.discrete import for_event, logits, not_bernoulli, over_event, uniform
+from ppgrad.core.contrast import contrast, with_weights
+from ppgrad.core.discrete import not_categorical
+from ppgrad.core.sticks import stick_pair
 
 
 @dataclass(frozen=True)
 class DisARM(Estimator):
     """½ (f(b) − f(b̃)) (−1)^b̃ 1[b ≠ b̃] σ(|φ|), with b = 1[1 − u < p] and b̃ = 1[u < p].
 
-    Also known as U2G. The antithetic sample b̃ is one branch, whatever the number of elements.
+    Also known as U2G. The antithetic sample b̃ is one branch, whatever the number of elements. A
+    category is the first success of a row of Bernoullis with φ_k = logit_k − log Σ_{j>k} exp logit_j
+    (sticks), each of which has a term as above; sticks beyond both samples are left out, since their
+    terms have mean zero. This is DisARM-SB.
 
-    Needs Bernoulli elements.
+    Needs Bernoulli, Categorical or OneHotCategorical elements.
 
     Source: Dong, Mnih & Tucker (2020), DisARM: an antithetic gradient estimator for binary latent
-    variables, eq. 5; Yin et al. (2020).
+    variables, eq. 5; Yin et al. (2020); sticks: Dong, Mnih & Tucker (2021), Coupled gradient
+    estimators for discrete latent variables, section 3.2.
     """
 
     facts: ClassVar[Facts] = Facts(source="Dong, Mnih & Tucker (2020), DisARM, eq. 5")
@@ -32,18 +38,14 @@ class DisARM(Estimator):
         return (cls(),)
 
     def refuses(self, site: SiteInfo) -> str | None:
-        return not_bernoulli(site.fn)
+        return not_categorical(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
-        phi, u = logits(fn), uniform(fn)
-        p = torch.sigmoid(phi.detach())
-        value, antithetic = (1 - u < p).to(phi.dtype), (u < p).to(phi.dtype)
-        return Sample(value, {"logits": phi, "antithetic": antithetic}, antithetic.unsqueeze(0))
+        pair = stick_pair(fn)
+        differ = (pair.drawn != pair.twin) * pair.matters
+        size = 0.5 * torch.sigmoid(pair.logits.detach().abs())
+        weight = (pair.logits * (2 * pair.twin - 1) * differ * size).sum(-1)
+        return Sample(pair.value, with_weights([weight]), pair.antithetic.unsqueeze(0))
 
-    def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        phi, antithetic = draw.extras["logits"], draw.extras["antithetic"]
-        difference = for_event(signal.value - signal.alternatives[0], draw.event_dim)
-        differ = (draw.value != antithetic).to(phi.dtype)
-        sign = 1 - 2 * antithetic
-        weight = 0.5 * sign * differ * torch.sigmoid(phi.detach().abs())
-        return over_event(phi * weight * difference, draw.event_dim)
+    def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
+        return contrast(draw, signal)

@@ -13,6 +13,9 @@ from torch.distributions import Independent
 from ppgrad.core import Estimator, Facts, SiteInfo
 from ppgrad.core.distributions import distribution_name, without_mask
 
+MOST = 10**6
+"""The most joint values of one event."""
+
 
 @dataclass(frozen=True)
 class Enumerate(Estimator):
@@ -37,8 +40,15 @@ class Enumerate(Estimator):
         return (cls(),)
 
     def refuses(self, site: SiteInfo) -> str | None:
-        if not _base(site.fn).has_enumerate_support:
+        base = _base(site.fn)
+        if not base.has_enumerate_support:
             return f"{distribution_name(site.fn)} has no finite support to enumerate"
+        try:
+            values, elements = len(base.enumerate_support(expand=False)), _elements(site.fn)
+        except NotImplementedError:
+            return f"the elements of {distribution_name(site.fn)} have different supports"
+        if values**elements > MOST:
+            return f"one event has {values}^{elements} joint values, too many to sum over"
         return None
 
     def grid(self, fn: TorchDistribution) -> Tensor:
@@ -46,12 +56,16 @@ class Enumerate(Estimator):
         base = _base(fn)
         support = base.enumerate_support(expand=False)
         support = support.reshape(support.shape[0], *base.event_shape)
-        elements = fn.event_shape[: len(fn.event_shape) - len(base.event_shape)].numel()
+        elements = _elements(fn)
         combinations = torch.cartesian_prod(*[torch.arange(len(support))] * elements)
         return support[combinations.reshape(-1, elements)].reshape(-1, *fn.event_shape)
 
     def grid_log_weight(self, fn: TorchDistribution, value: Tensor, index: Tensor) -> Tensor:
         return without_mask(fn).log_prob(value)
+
+
+def _elements(fn: TorchDistribution) -> int:
+    return fn.event_shape[: len(fn.event_shape) - len(_base(fn).event_shape)].numel()
 
 
 def _base(fn: TorchDistribution) -> TorchDistribution:

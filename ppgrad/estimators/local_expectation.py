@@ -10,7 +10,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
-from ppgrad.core.discrete import log_probabilities, not_finite, over_event, support
+from ppgrad.core.contrast import contrast, with_weights
+from ppgrad.core.discrete import not_finite, other_values
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class LocalExpectation(Estimator):
     values takes n − 1 branches; they add up over sites, where `Enumerate` multiplies. Elements of
     a plate share branches; elements that a later cost couples take turns.
 
-    Needs Bernoulli or Categorical elements.
+    Needs Bernoulli, Categorical or OneHotCategorical elements, or Binomial ones of one total count.
 
     Source: Titsias & Lázaro-Gredilla (2015), Local expectation gradients, eq. 8;
     De Smet et al. (2023), Differentiable sampling of categorical distributions, eq. 6.
@@ -39,16 +40,10 @@ class LocalExpectation(Estimator):
 
     def sample(self, fn: TorchDistribution) -> Sample:
         value = fn.sample().detach()
-        values = support(fn)
-        count = len(values)
-        others = (value.long() + torch.arange(1, count).reshape(-1, *[1] * value.dim())) % count
-        log_probs = log_probabilities(fn)
-        extras = {"drawn": log_probs.gather(0, value.long().unsqueeze(0)).squeeze(0)}
-        extras |= {f"other_{i}": log_probs.gather(0, other.unsqueeze(0)).squeeze(0) for i, other in enumerate(others)}
-        return Sample(value, extras, others.to(value.dtype))
+        others = other_values(fn, value)
+        if not others:
+            return Sample(value)
+        return Sample(value, with_weights(p for p, _ in others), torch.stack([other for _, other in others]))
 
-    def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        terms = draw.extras["drawn"].exp() * signal.base
-        for i, cost in enumerate(signal.alternatives):
-            terms = terms + draw.extras[f"other_{i}"].exp() * cost
-        return over_event(terms, draw.event_dim)
+    def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
+        return contrast(draw, signal)

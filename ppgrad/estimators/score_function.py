@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
@@ -23,7 +23,7 @@ from ppgrad.core import (
     Signal,
     SiteInfo,
 )
-from ppgrad.core.distributions import distribution_name, moving_bound
+from ppgrad.core.distributions import distribution_name, is_rounded, moving_bound
 from ppgrad.core.draws import Antithetic, QuasiMonteCarlo, not_drawable, quantile
 
 
@@ -63,10 +63,21 @@ class ScoreFunction(Estimator):
     def examples(cls) -> tuple[Self, ...]:
         return (cls(), cls(draws=Antithetic()), cls(draws=QuasiMonteCarlo()))
 
+    @property
+    def looks_ahead(self) -> bool:
+        return self.baseline is not None and self.baseline.looks_ahead
+
+    @property
+    def account(self) -> Facts:
+        bias = "" if self.baseline is None else self.baseline.bias
+        return replace(self.facts, biased=True, order=bias) if bias else self.facts
+
     def refuses(self, site: SiteInfo) -> str | None:
         name = distribution_name(site.fn)
         if moving_bound(site.fn):
             return f"the support of {name} moves with a parameter, and the score misses the boundary's term"
+        if is_rounded(site.fn):
+            return f"the density of {name} is that of the value before it was rounded"
         try:
             with torch.no_grad():
                 site.fn.log_prob(site.fn.sample().detach())

@@ -57,7 +57,7 @@ def compare(
     check_counts(replicates, chunk_size)
     if not isinstance(objectives, Mapping):
         raise InvalidInput(f"compare() takes {{label: objective}}, not {objectives!r}.")
-    kinds = {type(objective).__name__ for objective in objectives.values()}
+    kinds = {objective.wanted.__name__ for objective in objectives.values()}
     if len(kinds) != 1:
         raise InvalidInput(
             f"compare() takes one kind of objective with different estimators, not {sorted(kinds)}. "
@@ -82,13 +82,14 @@ def compare(
                 bar.set_description(label)
                 replicate(objective, prepared[label], 2, seed, chunk_size)
                 found = replicate(objective, prepared[label], replicates, seed, chunk_size)
-                used = [e for e in prepared[label].executor.assignment.used() if e.facts.biased]
+                facts = [objective.facts, *(e.account for e in prepared[label].executor.assignment.used())]
+                biases = [fact for fact in facts if fact.biased]
                 estimators[label] = EstimatorDraws(
                     draws=_arrays(found.draws),
                     evaluations=found.evaluations,
                     seconds=found.seconds,
-                    biased=bool(used),
-                    order=", ".join(e.facts.order for e in used if e.facts.order),
+                    biased=bool(biases),
+                    order=", ".join(fact.order for fact in biases if fact.order),
                     description=repr(objective),
                 )
                 bar.update()

@@ -25,14 +25,16 @@ class ELBO(Objective):
     Kingma & Welling (2014), Auto-encoding variational Bayes, eq. 3.
     """
 
+    weighs_guide = True
+
     def check(self, program: Program) -> None:
         needs_guide(self, program)
 
     def costs(self, sites: Sequence[Site]) -> list[Tensor | None]:
-        return [_cost(site) for site in sites]
+        return [_cost(site, self.all_orders) for site in sites]
 
 
-def _cost(site: Site) -> Tensor | None:
+def _cost(site: Site, all_orders: bool) -> Tensor | None:
     if not site.in_guide:
         if site.is_random and site.infer.get("enumerate"):
             raise InvalidProgram(
@@ -42,4 +44,4 @@ def _cost(site: Site) -> Tensor | None:
         return -site.log_prob
     if site.kind == "reward":
         return -site.log_prob
-    return site.log_prob if site.carries_gradient else site.log_prob.detach()
+    return site.log_prob if site.carries_gradient or all_orders else site.log_prob.detach()

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidInput
+from ppgrad.core import Estimator, Facts, InvalidInput
 from ppgrad.engine.record import Site
 from ppgrad.objectives.expected_return import return_costs
 from ppgrad.objectives.log_mean_exp import LogMeanExp
@@ -40,6 +40,10 @@ class EntropicRisk(LogMeanExp):
         self.beta = beta
         self.discount = discount
         super().__init__(estimator, **options)
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(source="Howard & Matheson (1972), eq. 2", biased=True, order="O(1/K)")
 
     @property
     def sharpness(self) -> float:

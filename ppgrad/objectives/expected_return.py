@@ -40,6 +40,9 @@ class ExpectedReturn(Objective):
     def costs(self, sites: Sequence[Site]) -> list[Tensor | None]:
         return return_costs(sites, self.discount)
 
+    def discounts(self, sites: Sequence[Site]) -> list[float]:
+        return discounts_to_come(sites, self.discount)
+
 
 def return_costs(sites: Sequence[Site], discount: float) -> list[Tensor | None]:
     """Minus the discounted reward of each reward site.
@@ -54,19 +57,41 @@ def return_costs(sites: Sequence[Site], discount: float) -> list[Tensor | None]:
             "Write ppgrad.reward(name, value) where a reward is earned."
         )
     costs: list[Tensor | None] = []
-    times: dict[Any, int] = {}
-    for site in sites:
+    for site, time in zip(sites, reward_times(sites), strict=True):
         if site.kind == "factor":
             _warn_of_factor(site.name)
-        if site.kind != "reward":
-            costs.append(None)
-            continue
-        time = site.infer.get("time")
         if time is None:
-            time = times.get(site.sequence, 0)
-            times[site.sequence] = time + 1
-        costs.append(-site.log_prob if discount == 1.0 else -(discount**time) * site.log_prob)
+            costs.append(None)
+        else:
+            costs.append(-site.log_prob if discount == 1.0 else -(discount**time) * site.log_prob)
     return costs
+
+
+def reward_times(sites: Sequence[Site]) -> list[int | None]:
+    """The time of each reward site, None for any other."""
+    times: list[int | None] = []
+    before: dict[Any, int] = {}
+    for site in sites:
+        time = site.infer.get("time") if site.kind == "reward" else None
+        if site.kind == "reward" and time is None:
+            time = before.get(site.sequence, 0)
+            before[site.sequence] = time + 1
+        times.append(time)
+    return times
+
+
+def discounts_to_come(sites: Sequence[Site], discount: float) -> list[float]:
+    """For each site the discount of the next reward from there on."""
+    if discount == 1.0:
+        return [1.0] * len(sites)
+    found, latest = [], 0
+    times = reward_times(sites)
+    if any(time is not None for time in times):
+        latest = next(time for time in reversed(times) if time is not None)
+    for time in reversed(times):
+        latest = latest if time is None else time
+        found.append(discount**latest)
+    return found[::-1]
 
 
 def _warn_of_factor(name: str) -> None:

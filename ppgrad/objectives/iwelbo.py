@@ -27,6 +27,8 @@ class IWELBO(LogMeanExp):
     Mnih & Rezende (2016), Variational inference for Monte Carlo objectives, eq. 6.
     """
 
+    weighs_guide = True
+
     @property
     def sharpness(self) -> float:
         return 1.0

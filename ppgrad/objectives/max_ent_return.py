@@ -7,21 +7,24 @@ from typing import Any
 
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidInput
+from ppgrad.core import Estimator, InvalidInput, InvalidProgram
+from ppgrad.core.distributions import distribution_name
 from ppgrad.engine.record import Site
-from ppgrad.objectives.expected_return import ExpectedReturn, return_costs
+from ppgrad.objectives.expected_return import ExpectedReturn, discounts_to_come, return_costs
 from ppgrad.objectives.objective import Objective
 
 
 class MaxEntReturn(Objective):
     """J = E[Σ_t γ^t r_t − α Σ_i log π(a_i)], i over the policy sites: reward plus α times entropy.
 
-    The entropy bonus is estimated by −log π at the action drawn, discounted by nothing. Where the
-    action carries no gradient, the gradient of its own −log π has mean zero and is left out.
+    The entropy bonus is discounted by nothing. It is estimated by −log π at the action drawn; where
+    the action carries no gradient, the gradient of its own −log π has mean zero and is left out. With
+    ``exact`` it is the distribution's own entropy instead: less variance, where it has a closed form.
 
     Args:
         estimator: serves every site that nothing else chooses for.
         temperature: α ≥ 0, in units of the reward.
+        exact: use the closed form of each policy site's entropy.
         discount: γ, as in `ExpectedReturn`.
         options: see `Objective`.
 
@@ -31,11 +34,18 @@ class MaxEntReturn(Objective):
     model_may_draw = ExpectedReturn.model_may_draw
 
     def __init__(
-        self, estimator: Estimator | None = None, *, temperature: float = 0.1, discount: float = 1.0, **options: Any
+        self,
+        estimator: Estimator | None = None,
+        *,
+        temperature: float = 0.1,
+        exact: bool = False,
+        discount: float = 1.0,
+        **options: Any,
     ):
         if temperature < 0:
             raise InvalidInput(f"MaxEntReturn(temperature={temperature}): the temperature is 0 or more.")
         self.temperature = temperature
+        self.exact = exact
         self.discount = discount
         super().__init__(estimator, **options)
 
@@ -43,6 +53,20 @@ class MaxEntReturn(Objective):
         costs = return_costs(sites, self.discount)
         for i, site in enumerate(sites):
             if site.infer.get("policy") and site.kind in ("draw", "noise"):
-                log_prob = site.log_prob if site.carries_gradient else site.log_prob.detach()
-                costs[i] = self.temperature * log_prob
+                costs[i] = -self.temperature * (self._entropy(site) if self.exact else self._surprise(site))
         return costs
+
+    def discounts(self, sites: Sequence[Site]) -> list[float]:
+        return discounts_to_come(sites, self.discount)
+
+    def _surprise(self, site: Site) -> Tensor:
+        return -site.log_prob if site.carries_gradient or self.all_orders else -site.log_prob.detach()
+
+    def _entropy(self, site: Site) -> Tensor:
+        try:
+            return site.weighted(site.fn.entropy())
+        except NotImplementedError as error:
+            raise InvalidProgram(
+                f"Site '{site.name}': {distribution_name(site.fn)} has no closed form of its entropy. Write "
+                "MaxEntReturn(exact=False)."
+            ) from error

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import pyro
 import torch
 from pyro.infer import ELBO as PyroELBO
 from pyro.infer.elbo import ELBOModule
@@ -17,7 +15,7 @@ from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from ppgrad.core import Draw, Estimator, InvalidInput, InvalidProgram, Memory, Signal
+from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal
 from ppgrad.engine.assign import Assignment, Choice
 from ppgrad.engine.entries import Record, Served
 from ppgrad.engine.execute import Executor
@@ -25,6 +23,7 @@ from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.record import Program, Site, Sizes, program_of
 from ppgrad.objectives.calibration import EVERY, calibrated
+from ppgrad.objectives.dice import dice
 
 _REMEMBERED = 8
 """How many programs an objective remembers: the batches of an epoch come in few shapes."""
@@ -38,11 +37,13 @@ class Estimate:
         loss: minus the objective, a scalar.
         surrogate: a scalar whose gradient estimates that of the loss.
         served: the draws, their signals and their estimators, for the memory to learn from.
+        records: the executions that it is made from.
     """
 
     loss: Tensor
     surrogate: Tensor
     served: tuple[Served, ...]
+    records: tuple[Record, ...] = ()
 
 
 class Objective(PyroELBO):
@@ -95,24 +96,45 @@ class Objective(PyroELBO):
         self._reads_baselines = True
         self._assignment()
 
+    all_orders: bool = False
+    """Whether the costs keep terms whose gradient has mean zero: they have a second derivative."""
+
+    weighs_guide: ClassVar[bool] = False
+    """Whether the costs hold the density of the guide's draws, so that a weight's gradient can be rewritten."""
+
     couples_lanes: ClassVar[bool] = False
     """Whether the objective is no sum over costs, so that every draw acts on all of it."""
 
     @property
+    def facts(self) -> Facts:
+        """What is known of how the objective itself is estimated, whatever the estimators of its sites."""
+        return Facts(source="")
+
+    @property
+    def wanted(self) -> type[Objective]:
+        """The class of the objective whose gradient this one's estimates: mostly its own."""
+        return type(self)
+
+    @property
     def sizes(self) -> Sizes:
         """How many particles are averaged, of how many importance samples each."""
-        return Sizes(self.num_particles)
+        return Sizes(self.num_particles, weighs_guide=self.weighs_guide)
 
     @abstractmethod
     def costs(self, sites: Sequence[Site]) -> Sequence[Tensor | None]:
         """The cost of each site of a run: what the objective adds up, with the sign turned."""
+
+    def discounts(self, sites: Sequence[Site]) -> Sequence[float]:
+        """For each site, by what a reward that is earned next is multiplied."""
+        return [1.0] * len(sites)
 
     def check(self, program: Program) -> None:
         """Raise if the program does not have what the objective needs."""
 
     def with_choice(self, sites: Choice, num_particles: int = 1) -> Objective:
         """The same objective, its gradient estimated by ``sites`` alone, without memory or baselines."""
-        other = copy.copy(self)
+        other = object.__new__(self.wanted)
+        other.__dict__.update(self.__dict__)
         other.estimator, other.sites, other.num_particles = None, sites, num_particles
         other.memory, other._prepared, other._reads_baselines = {}, [], False
         return other
@@ -139,6 +161,7 @@ class Objective(PyroELBO):
                 self.max_branches,
                 self.vectorize_particles,
                 self.couples_lanes,
+                discounts=self.discounts,
             )
             prepared = prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw)
             others = [(seen, known) for seen, known in self._prepared if seen != key]
@@ -161,10 +184,10 @@ class Objective(PyroELBO):
             check_record_finite(executor, records)
         loss, direct, served = self.combine(records)
         if not torch.is_grad_enabled():
-            return Estimate(loss, loss, ())
+            return Estimate(loss, loss, (), tuple(records))
         terms = [estimator.surrogate(draw, signal, memory.get(draw.name, {})) for draw, signal, estimator in served]
         scores = total([term for term in terms if term is not None])
-        return Estimate(loss, direct + scores / self.num_particles, served)
+        return Estimate(loss, direct + scores / self.num_particles, served, tuple(records))
 
     def combine(self, records: Sequence[Record]) -> tuple[Tensor, Tensor, tuple[Served, ...]]:
         """The loss, a scalar; the same with the graph of its costs; the draws with their signals.
@@ -175,6 +198,10 @@ class Objective(PyroELBO):
         served = [draw for record in records for draw in record.served()] if torch.is_grad_enabled() else []
         return cost, cost, merged(served)
 
+    def surrogate_of_any_order(self, records: Sequence[Record], memories: Mapping[str, Memory]) -> Tensor:
+        """A scalar whose derivatives of every order estimate those of the loss; needs ``all_orders``."""
+        return torch.stack([dice(record, memories) for record in records]).sum() / self.num_particles
+
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """Minus the objective, estimated; a float."""
         with torch.no_grad():
@@ -182,17 +209,24 @@ class Objective(PyroELBO):
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """A scalar whose value is `loss` and whose gradient estimates that of the loss."""
-        return self._training_loss(self.prepare(model, guide, args, kwargs))
+        prepared = self.prepare(model, guide, args, kwargs)
+        self._calibrate(prepared)
+        return self._surrogate(self.estimate(prepared.executor))
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """`loss`, with the gradient's estimate added to each parameter's ``grad``."""
-        prepared = self.prepare(model, guide, args, kwargs)
+        return torch_item(self.accumulate_gradients(self.prepare(model, guide, args, kwargs)).loss)
+
+    def accumulate_gradients(self, prepared: Prepared) -> Estimate:
+        """One estimate, its gradient added to each parameter's ``grad``; baselines and critics learn from it."""
         announce(prepared.parameters, prepared.announces)
-        loss = self._training_loss(prepared)
+        self._calibrate(prepared)
+        estimate = self.estimate(prepared.executor)
+        loss = self._surrogate(estimate)
         self._register_critics(prepared.executor)
         if loss.requires_grad:
             torch_backward(loss, retain_graph=self.retain_graph)
-        return torch_item(loss)
+        return estimate
 
     def __call__(self, model: Any, guide: Any = None) -> ELBOModule:
         """Pyro's ``ELBOModule``: its forward is `differentiable_loss`, critics train along."""
@@ -205,12 +239,23 @@ class Objective(PyroELBO):
         guide_trace, model_trace = traces(self.prepare(model, guide, args, kwargs).executor)
         return model_trace, guide_trace
 
-    def _training_loss(self, prepared: Prepared) -> Tensor:
+    def learned(self) -> dict[str, Any]:
+        """What training has taught the objective, as plain containers: all that `relearn` needs."""
+        memory = {site: dict(values) for site, values in self.memory.items()}
+        return {"memory": memory, "since_calibration": self._since_calibration}
+
+    def relearn(self, learned: Mapping[str, Any]) -> None:
+        """Go on from `learned`."""
+        self.memory, self._since_calibration = dict(learned["memory"]), learned["since_calibration"]
+
+    def _calibrate(self, prepared: Prepared) -> None:
         if self._since_calibration % EVERY == 0:
             for site, values in calibrated(self, prepared).items():
                 self.memory[site] = {**self.memory.get(site, {}), **values}
         self._since_calibration += 1
-        estimate = self.estimate(prepared.executor)
+
+    def _surrogate(self, estimate: Estimate) -> Tensor:
+        """A scalar to differentiate, with the critics' losses; the memory learns from it."""
         surrogate = estimate.surrogate
         for draw, signal, estimator in estimate.served:
             memory = self.memory.get(draw.name, {})
@@ -223,7 +268,11 @@ class Objective(PyroELBO):
 
     def _register_critics(self, executor: Executor) -> None:
         for i, module in enumerate(executor.assignment.modules()):
-            pyro.module(f"{type(self).__name__}.critic_{i}", module)
+            trained: dict[str, Tensor] = {name: leaf for name, leaf in module.named_parameters() if leaf.requires_grad}
+            named: dict[str, Tensor] = {
+                f"{type(self).__name__}.critic_{i}$$${name}": leaf for name, leaf in trained.items()
+            }
+            announce(named, frozenset())
 
     def _modules(self) -> list[torch.nn.Module]:
         return list(self._assignment().modules())
@@ -247,7 +296,9 @@ def merged(served: Sequence[Served]) -> tuple[Served, ...]:
     """
     groups: dict[Any, list[Served]] = {}
     for draw, signal, estimator in served:
-        key = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
+        key: Any = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
+        if estimator.looks_ahead:
+            key = (len(groups),)
         groups.setdefault(key, []).append((draw, signal, estimator))
     return tuple(group[0] if len(group) == 1 else _joined(group) for group in groups.values())
 
@@ -263,6 +314,8 @@ def _joined(group: list[Served]) -> Served:
         first.event_dim,
         None if first.context is None else tree_map(lambda *lanes: torch.cat(lanes), *(d.context for d in draws)),
         {key: torch.cat([draw.extras[key] for draw in draws]) for key in first.extras},
+        first.discount,
+        None if first.active is None else torch.cat([draw.active for draw in draws if draw.active is not None]),
     )
     return joined, Signal.joined([signal for _, signal, _ in group]), group[0][2]
 

@@ -25,6 +25,8 @@ class RenyiELBO(LogMeanExp):
     Source: Li & Turner (2016), Rényi divergence variational inference, eq. 9.
     """
 
+    weighs_guide = True
+
     def __init__(self, estimator: Estimator | None = None, *, alpha: float = 0.0, **options: Any):
         if alpha == 1.0:
             raise InvalidInput("RenyiELBO(alpha=1.0): the limit at 1 is the ELBO. Write ELBO(…).")

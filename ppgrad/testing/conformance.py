@@ -76,7 +76,7 @@ def conformance_cases(
 
 def serves(estimator: Estimator, problem: Problem) -> bool:
     """Whether some site of the problem takes the estimator, which may then be unbiased there."""
-    facts = estimator.facts
+    facts = estimator.account
     if facts.biased or (facts.reparameterized and not facts.finds_jumps and not problem.smooth):
         return False
     served: list[str] = []
@@ -95,7 +95,7 @@ def serves(estimator: Estimator, problem: Problem) -> bool:
 def _wherever(
     estimator: Estimator, served: list[str], problem: Problem
 ) -> Callable[[Mapping[str, Any]], Estimator | None]:
-    sizes = (PARTICLES, problem.options.get("num_importance", 1))
+    sizes = problem.objective(num_particles=PARTICLES, **problem.options).sizes
 
     def choose(message: Mapping[str, Any]) -> Estimator | None:
         if estimator.refuses(site_info(message, *sizes)) is not None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -18,7 +20,19 @@ from torch import Tensor
 
 import ppgrad
 from ppgrad.core import Problem
-from ppgrad.objectives import ELBO, IWELBO, EntropicRisk, ExpectedReturn, MaxEntReturn, RenyiELBO
+from ppgrad.objectives import (
+    ELBO,
+    IWELBO,
+    BestOf,
+    CVaR,
+    EntropicRisk,
+    ExpectedReturn,
+    GroupRelative,
+    KLRegularized,
+    MaxEntReturn,
+    RenyiELBO,
+    VarGrad,
+)
 
 Parameters = Mapping[str, Tensor]
 
@@ -48,7 +62,9 @@ def all_problems() -> dict[str, Problem]:
         coupled_plate, mixed, normal_chain, scaled, sequential_plate, episodes, local_global_local,
         conjugate_elbo, discrete_elbo, subsampled_elbo, random_transition, discounted, poisson,
         importance_discrete, importance_mixed, renyi, entropic_risk, max_ent_return,
-        sequential_elbo, nested_loops,
+        sequential_elbo, nested_loops, categoricals, one_hot, binomial, geometric, gamma_rate, normal_vectors,
+        renyi_continuous, importance_hierarchical, tail_risk, best_of, group_relative,
+        kl_regularized, kl_as_loss, var_grad,
     )  # fmt: skip
     return {builder.__name__: builder() for builder in builders}
 
@@ -622,6 +638,283 @@ def nested_loops() -> Problem:
         return (q[0] + 2 * q[1]) * r
 
     return Problem(model, ExpectedReturn, "loops walked twice", exact=closed_form(initial, value))
+
+
+def categoricals() -> Problem:
+    """x_n ~ Categorical in a plate; a cost of each and one that couples them."""
+    initial = {"logits": [[0.3, -0.6, 0.1, 0.8], [-0.2, 0.5, 1.2, -1.0]]}
+    gains = [0.5, -1.0, 2.0, 0.3]
+
+    def model() -> None:
+        p, table = parameters(initial), torch.tensor(gains) * 1.0
+        with pyro.plate("n", 2):
+            x = ppgrad.policy("x", dist.Categorical(logits=p["logits"]))
+            ppgrad.reward("inside", table.index_select(0, x))
+        ppgrad.cost("outside", (x.sum(-1) - 2) ** 2)
+
+    def value(p: Parameters) -> Tensor:
+        log_q, total = p["logits"].log_softmax(-1), torch.zeros(())
+        for a, b in itertools.product(range(4), repeat=2):
+            total = total + (log_q[0, a] + log_q[1, b]).exp() * (gains[a] + gains[b] - (a + b - 2) ** 2)
+        return total
+
+    return Problem(model, ExpectedReturn, "Categorical sites, coupled", exact=closed_form(initial, value))
+
+
+def one_hot() -> Problem:
+    """x_i ~ OneHotCategorical, two of them in one event; f = (c·x₀)(c·x₁)."""
+    initial = {"logits": [[0.3, -0.6, 0.1], [-0.2, 0.5, 1.2]]}
+    gains = [0.5, -1.0, 2.0]
+
+    def model() -> None:
+        x = ppgrad.policy("x", dist.OneHotCategorical(logits=parameters(initial)["logits"]).to_event(1))
+        ppgrad.cost("f", (x @ (torch.tensor(gains) * 1.0)).prod(-1))
+
+    def value(p: Parameters) -> Tensor:
+        return -(p["logits"].softmax(-1) @ torch.tensor(gains)).prod()
+
+    return Problem(model, ExpectedReturn, "one-hot values", exact=closed_form(initial, value))
+
+
+def binomial() -> Problem:
+    """n ~ Binomial(3, p); f = (n − 1)², J = −np(1 − p) − (np − 1)²."""
+    initial = {"logit": 0.4}
+
+    def model() -> None:
+        n = ppgrad.policy("n", dist.Binomial(3, logits=parameters(initial)["logit"]))
+        ppgrad.cost("f", (n - 1) ** 2)
+
+    def value(p: Parameters) -> Tensor:
+        q = torch.sigmoid(p["logit"])
+        return -3 * q * (1 - q) - (3 * q - 1) ** 2
+
+    return Problem(model, ExpectedReturn, "a Binomial site", exact=closed_form(initial, value))
+
+
+def geometric() -> Problem:
+    """n ~ Geometric(p), the number of failures; f = n², J = −(1 − p)(2 − p) / p²."""
+    initial = {"p": 0.6}
+
+    def model() -> None:
+        ppgrad.cost("f", ppgrad.policy("n", dist.Geometric(parameters(initial)["p"])) ** 2)
+
+    def value(p: Parameters) -> Tensor:
+        return -(1 - p["p"]) * (2 - p["p"]) / p["p"] ** 2
+
+    return Problem(model, ExpectedReturn, "a Geometric site", exact=closed_form(initial, value))
+
+
+def gamma_rate() -> Problem:
+    """x ~ Gamma(5/2, b); f = x², J = −a (a + 1) / b²."""
+    initial = {"b": 1.4}
+
+    def model() -> None:
+        ppgrad.cost("f", ppgrad.policy("x", dist.Gamma(torch.tensor(2.5), parameters(initial)["b"])) ** 2)
+
+    return Problem(
+        model, ExpectedReturn, "a Gamma's rate", exact=closed_form(initial, lambda p: -2.5 * 3.5 / p["b"] ** 2)
+    )
+
+
+def normal_vectors() -> Problem:
+    """x_n ~ N(m_n, LLᵀ) in a plate; f = (Σ_n x_n₀ x_n₁ − 1)², which couples them."""
+    initial = {"m": [[0.5, -0.3], [0.2, 0.4]], "scale_tril": [[0.8, 0.0], [-0.3, 0.6]]}
+
+    def model() -> None:
+        p = parameters(initial)
+        with pyro.plate("n", 2):
+            x = ppgrad.policy("x", dist.MultivariateNormal(p["m"], scale_tril=p["scale_tril"].tril()))
+        ppgrad.cost("f", (x.prod(-1).sum(-1) - 1) ** 2)
+
+    def value(p: Parameters) -> Tensor:
+        tril = p["scale_tril"].tril()
+        cov = tril @ tril.T
+        means = p["m"].prod(-1) + cov[0, 1]
+        variances = p["m"][:, 0] ** 2 * cov[1, 1] + p["m"][:, 1] ** 2 * cov[0, 0] + cov[0, 0] * cov[1, 1]
+        variances = variances + 2 * p["m"].prod(-1) * cov[0, 1] + cov[0, 1] ** 2
+        return -variances.sum() - (means.sum() - 1) ** 2
+
+    return Problem(model, ExpectedReturn, "vectors in a plate", exact=closed_form(initial, value))
+
+
+def renyi_continuous() -> Problem:
+    """A Rényi bound of order 0.4 from two samples: z ~ N(0, 1), x | z ~ N(wz, 1), q = N(m, s)."""
+    initial, datum = {"m": 0.2, "s": 0.8, "w": 0.6}, 1.3
+
+    def model() -> None:
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(parameters({"w": initial["w"]})["w"] * z, 1.0), obs=torch.tensor(datum) * 1.0)
+
+    def guide() -> None:
+        p = parameters({name: start for name, start in initial.items() if name != "w"})
+        pyro.sample("z", dist.Normal(p["m"], p["s"]))
+
+    def value(p: Parameters) -> Tensor:
+        nodes = torch.linspace(-7, 7, 401, dtype=torch.float64)
+        weights = torch.exp(-0.5 * nodes**2)
+        z = p["m"] + p["s"] * nodes
+        log_weights = -0.5 * z**2 - 0.5 * (datum - p["w"] * z) ** 2 + 0.5 * nodes**2 + p["s"].log()
+        return _bound_of_two(weights / weights.sum(), log_weights, sharpness=0.6)
+
+    options = {"num_importance": 2, "alpha": 0.4}
+    return Problem(model, RenyiELBO, "a continuous Rényi bound", guide, (), closed_form(initial, value), options)
+
+
+def importance_hierarchical() -> Problem:
+    """A bound of two samples: y ~ N(m, ½), k ~ Bernoulli(σ(a + y)), v ~ N(y + bk, s): layer on layer."""
+    initial, datum = {"m": 0.4, "a": -0.3, "b": 0.8, "s": 0.7, "w": 0.5}, 1.1
+
+    def model() -> None:
+        w = parameters({"w": initial["w"]})["w"]
+        y = pyro.sample("y", dist.Normal(0.0, 1.0))
+        k = pyro.sample("k", dist.Bernoulli(torch.tensor(0.4)))
+        v = pyro.sample("v", dist.Normal(w * y + k, 1.0))
+        pyro.sample("x", dist.Normal(v, 1.0), obs=torch.tensor(datum) * 1.0)
+
+    def guide() -> None:
+        p = parameters({name: start for name, start in initial.items() if name != "w"})
+        y = pyro.sample("y", dist.Normal(p["m"], 0.5))
+        k = pyro.sample("k", dist.Bernoulli(logits=p["a"] + y))
+        pyro.sample("v", dist.Normal(y + p["b"] * k, p["s"]))
+
+    def value(p: Parameters) -> Tensor:
+        nodes = torch.linspace(-6, 6, 49, dtype=torch.float64)
+        normal = torch.exp(-0.5 * nodes**2)
+        normal = normal / normal.sum()
+        y, eps = (p["m"] + 0.5 * nodes).unsqueeze(-1), nodes
+        weights, log_weights = [], []
+        for k, prior in ((0.0, 0.6), (1.0, 0.4)):
+            v = y + p["b"] * k + p["s"] * eps
+            q_k = torch.sigmoid((p["a"] + y) * (2 * k - 1))
+            log_joint = -0.5 * y**2 + math.log(prior) - 0.5 * (v - p["w"] * y - k) ** 2 - 0.5 * (datum - v) ** 2
+            log_q = -0.5 * nodes.unsqueeze(-1) ** 2 + q_k.log() - 0.5 * eps**2 - p["s"].log()
+            weights.append((normal.unsqueeze(-1) * normal * q_k).reshape(-1))
+            log_weights.append((log_joint - log_q).reshape(-1))
+        return _bound_of_two(torch.cat(weights), torch.cat(log_weights))
+
+    options = {"num_importance": 2}
+    return Problem(model, IWELBO, "a bound of three layers", guide, (), closed_form(initial, value), options)
+
+
+def _two_steps(
+    initial: Mapping[str, object],
+) -> tuple[Callable[[], None], Callable[[Parameters], tuple[Tensor, Tensor]]]:
+    """Two Bernoulli steps of which the first acts on the second, and their joint probabilities and returns."""
+
+    def model() -> None:
+        p = parameters(initial)
+        a = ppgrad.policy("a", dist.Bernoulli(logits=p["first"]))
+        ppgrad.reward("r_a", 2 * a)
+        b = ppgrad.policy("b", dist.Bernoulli(logits=p["second"] + a))
+        ppgrad.reward("r_b", b - 3.5 * a * b)
+
+    def table(p: Parameters) -> tuple[Tensor, Tensor]:
+        steps = list(itertools.product((0, 1), repeat=2))
+        chances = [
+            torch.sigmoid(p["first"] * (2 * a - 1)) * torch.sigmoid((p["second"] + a) * (2 * b - 1)) for a, b in steps
+        ]
+        return torch.stack(chances), torch.tensor([2.0 * a + b - 3.5 * a * b for a, b in steps]) * 1.0
+
+    return model, table
+
+
+def tail_risk() -> Problem:
+    """The worst half of three runs of two Bernoulli steps: the worst, and half of the next."""
+    initial = {"first": 0.4, "second": -0.3}
+    model, table = _two_steps(initial)
+
+    def value(p: Parameters) -> Tensor:
+        chances, returns = table(p)
+        return _over_tuples(
+            chances, returns, 3, lambda r: (r.sort().values * torch.tensor([1.0, 0.5, 0.0])).sum() / 1.5
+        )
+
+    options = {"num_importance": 3, "level": 0.5}
+    return Problem(model, CVaR, "the worst returns", exact=closed_form(initial, value), options=options)
+
+
+def best_of() -> Problem:
+    """The best of two runs of two Bernoulli steps, from three runs."""
+    initial = {"first": 0.4, "second": -0.3}
+    model, table = _two_steps(initial)
+
+    def value(p: Parameters) -> Tensor:
+        chances, returns = table(p)
+        return _over_tuples(chances, returns, 2, lambda r: r.max())
+
+    options = {"num_importance": 3, "k": 2}
+    return Problem(model, BestOf, "the best of two", exact=closed_form(initial, value), options=options)
+
+
+def group_relative() -> Problem:
+    """Two Bernoulli steps under the advantages of a group."""
+    initial = {"first": 0.4, "second": -0.3}
+    model, table = _two_steps(initial)
+
+    def value(p: Parameters) -> Tensor:
+        chances, returns = table(p)
+        return (chances * returns).sum()
+
+    return Problem(model, GroupRelative, "advantages of a group", exact=closed_form(initial, value))
+
+
+def kl_regularized() -> Problem:
+    """x ~ N(μ, σ), b ~ Bernoulli(σ(a + x)); a divergence from N(0, 1) and a fair coin, as a reward."""
+    initial = {"mu": 0.5, "sigma": 1.4, "a": 0.3}
+
+    def model() -> None:
+        p = parameters(initial)
+        x = ppgrad.policy("x", dist.Normal(p["mu"], p["sigma"]))
+        b = ppgrad.policy("b", dist.Bernoulli(logits=p["a"] + x))
+        ppgrad.cost("f", x**2 - b)
+
+    def value(p: Parameters) -> Tensor:
+        nodes = torch.linspace(-8, 8, 2001, dtype=torch.float64)
+        weights = torch.exp(-0.5 * nodes**2)
+        q = torch.sigmoid(p["a"] + p["mu"] + p["sigma"] * nodes)
+        coin = q * (2 * q).log() + (1 - q) * (2 * (1 - q)).log()
+        divergence = (p["sigma"] ** 2 + p["mu"] ** 2 - 1) / 2 - p["sigma"].log()
+        expected = ((weights / weights.sum()) * (q - 0.6 * coin)).sum()
+        return expected - p["mu"] ** 2 - p["sigma"] ** 2 - 0.6 * divergence
+
+    reference = {"x": dist.Normal(0.0, 1.0), "b": dist.Bernoulli(0.5)}
+    options = {"reference": reference, "coefficient": 0.6}
+    return Problem(model, KLRegularized, "a divergence", exact=closed_form(initial, value), options=options)
+
+
+def kl_as_loss() -> Problem:
+    """A Normal and a Bernoulli action that do not meet, ½ℓ² as a loss: each action's own divergence."""
+    initial = {"mu": 0.5, "sigma": 0.8, "a": 0.3}
+
+    def model() -> None:
+        p = parameters(initial)
+        x = ppgrad.policy("x", dist.Normal(p["mu"], p["sigma"]))
+        b = ppgrad.policy("b", dist.Bernoulli(logits=p["a"]))
+        ppgrad.cost("f", x**2 * (1 - b))
+
+    def value(p: Parameters) -> Tensor:
+        q = torch.sigmoid(p["a"])
+        coin = q * (2 * q).log() + (1 - q) * (2 * (1 - q)).log()
+        divergence = (p["sigma"] ** 2 + p["mu"] ** 2 - 1) / 2 - p["sigma"].log()
+        return -(1 - q) * (p["mu"] ** 2 + p["sigma"] ** 2) - 0.6 * (divergence + coin)
+
+    def reference(message: Mapping[str, Any]) -> Any:
+        return dist.Normal(0.0, 1.0) if message["name"] == "x" else dist.Bernoulli(0.5)
+
+    options = {"reference": reference, "coefficient": 0.6, "kind": "k2", "as_": "loss"}
+    return Problem(model, KLRegularized, "a divergence as a loss", exact=closed_form(initial, value), options=options)
+
+
+def var_grad() -> Problem:
+    """The discrete bound of `discrete_elbo`, by the gradient of a variance."""
+    problem = discrete_elbo()
+    return replace(problem, objective=VarGrad, about="a bound, by a variance")
+
+
+def _over_tuples(probabilities: Tensor, returns: Tensor, size: int, value: Callable[[Tensor], Tensor]) -> Tensor:
+    """E of a function of the returns of independent runs."""
+    tuples = itertools.product(range(len(returns)), repeat=size)
+    return torch.stack([probabilities[list(i)].prod() * value(returns[list(i)]) for i in tuples]).sum()
 
 
 def _bound_of_two(probabilities: Tensor, gains: Tensor, sharpness: float = 1.0) -> Tensor:

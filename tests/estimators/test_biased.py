@@ -8,7 +8,10 @@ import torch
 
 import ppgrad
 from ppgrad import (
+    SPSA,
+    EvolutionStrategies,
     ExpectedReturn,
+    FiniteDifference,
     GumbelRao,
     GumbelSoftmax,
     ReinMax,
@@ -24,7 +27,14 @@ from ppgrad.estimators import all_estimators
 from ppgrad.testing import SUITE_FAILURE_RATE
 from ppgrad.testing.problems import parameters
 
-BIASED = [example for member in all_estimators() if member.facts.biased for example in member.examples()]
+# Steps at which the bias shows; those of the examples hide it behind the noise.
+COARSE = {each: each(2.0) for each in (FiniteDifference, SPSA, EvolutionStrategies)}
+BIASED = [
+    example
+    for member in all_estimators()
+    if member.facts.biased
+    for example in ([COARSE[member]] if member in COARSE else member.examples())
+]
 FAILURE_RATE = SUITE_FAILURE_RATE / 100
 
 

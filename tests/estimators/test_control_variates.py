@@ -74,7 +74,9 @@ def test_relax_trains_its_network_to_lower_the_variance(kind, start) -> None:
         x = ppgrad.policy("x", kind({"theta": theta}))
         ppgrad.cost("f", (x.to(theta.dtype) ** 2).sum() * 2 + x.to(theta.dtype).sum())
 
-    if kind({"theta": torch.tensor(start)}).event_shape and "Normal" in str(kind({"theta": torch.tensor(start)}).base_dist):
+    if kind({"theta": torch.tensor(start)}).event_shape and "Normal" in str(
+        kind({"theta": torch.tensor(start)}).base_dist
+    ):
         width = 2
     module = torch.nn.Sequential(torch.nn.Linear(width, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
     theta = torch.tensor(start, requires_grad=True)

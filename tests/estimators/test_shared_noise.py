@@ -20,6 +20,7 @@ from ppgrad import (
     Unsupported,
     measure,
 )
+from ppgrad.engine.noise import shared_noise
 from ppgrad.testing.problems import parameters
 
 
@@ -62,7 +63,7 @@ def test_sites_share_one_sequence() -> None:
 
     objective = ExpectedReturn(Pathwise(draws=QuasiMonteCarlo()), num_particles=16)
     executor = objective.prepare(program).executor
-    uniforms = executor._uniforms()
+    uniforms = shared_noise(executor.noises, 16)
     values = torch.stack([uniforms["u"], uniforms["v"]], -1)
     assert values.shape == (16, 2)
     for column in values.T:
@@ -111,7 +112,7 @@ def test_importance_samples_stay_independent() -> None:
     def guide() -> None:
         pyro.sample("z", dist.Normal(parameters({"mu": 0.6})["mu"], 0.8))
 
+    objective = IWELBO(Pathwise(draws=Antithetic()), num_importance=4, num_particles=2)
     with pytest.raises(Unsupported, match="another bound"):
-        objective = IWELBO(Pathwise(draws=Antithetic()), num_importance=4, num_particles=2)
         ppgrad.gradient(objective, model, guide, seed=0)
     ppgrad.gradient(ELBO(Pathwise(draws=Antithetic()), num_particles=2), model, guide, seed=0)

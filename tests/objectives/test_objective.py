@@ -413,3 +413,17 @@ def test_discount_times() -> None:
 
     with pytest.warns(ppgrad.NoGradientPath):
         assert ExpectedReturn(discount=0.5).loss(program, None) == -(1 + 0.5 + 1 + 0.25 + 2)
+
+
+def test_a_second_critic_is_trained_as_the_first() -> None:
+    ends = []
+    for _ in range(2):  # the param store still knows the first one
+        torch.manual_seed(0)
+        actor, critic = Policy(), nn.Linear(1, 1)
+        before = critic.bias.detach().clone()
+        svi = SVI(episode, None, pyro.optim.Adam({"lr": 0.05}), loss=ExpectedReturn(ScoreFunction(Critic(critic))))
+        for _ in range(3):
+            svi.step(actor)
+        assert not torch.equal(critic.bias, before)
+        ends.append(critic.bias.detach())
+    assert torch.equal(*ends)

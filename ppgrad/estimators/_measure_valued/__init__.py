@@ -1,0 +1,1 @@
+"""The weak derivatives of `MeasureValued`, a family of distributions a file."""

@@ -1,0 +1,113 @@
+"""Checkpoints as files: written in one step, checked when they are read, safe to load."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppgrad.core import InvalidInput
+from ppgrad.core.folders import replace_file
+
+FORMAT = "ppgrad checkpoint"
+VERSION = 1
+
+_OTHER = "Give another path, or train from the start without resume."
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content``, tensors and plain containers, so that a kill at any moment leaves a whole file.
+
+    ``torch.load(path, weights_only=True)`` reads it: ``content`` is under that key, beside its checksum.
+
+    Raises:
+        InvalidInput: the file cannot be written, or ``content`` holds something else.
+    """
+    content = plain(content)
+    whole = {"format": FORMAT, "version": VERSION, "checksum": checksum(content), "content": content}
+    try:
+        replace_file(path, lambda file: torch.save(whole, file))
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InvalidInput(
+            f"Checkpoint {path} cannot be written: {reason}. Free some space, or choose another path."
+        ) from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU. Nothing in the file is executed.
+
+    Raises:
+        InvalidInput: the file cannot be read, is truncated, foreign, of another version, or was
+            changed after it was written.
+    """
+    try:
+        written = io.BytesIO(path.read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"Checkpoint {path} cannot be read: {error.strerror or error}. {_OTHER}") from error
+    try:
+        whole = torch.load(written, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InvalidInput(f"{path} is no checkpoint, or is truncated or damaged. {_OTHER}") from error
+    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+        raise InvalidInput(f"{path} is no checkpoint of ppgrad.fit. {_OTHER}")
+    if whole.get("version") != VERSION:
+        raise InvalidInput(
+            f"Checkpoint {path} has format version {whole.get('version')!r}, and this ppgrad reads {VERSION}. "
+            "Use the ppgrad that wrote it, or train from the start."
+        )
+    content = whole.get("content")
+    if not isinstance(content, dict) or checksum(content) != whole.get("checksum"):
+        raise InvalidInput(f"Checkpoint {path} was changed after it was written: its checksum differs. {_OTHER}")
+    return content
+
+
+def plain(tree: Any, where: str = "checkpoint") -> Any:
+    """``tree`` with NumPy's numbers as Python's.
+
+    Raises:
+        InvalidInput: something in it, which is named, is neither a tensor nor plain data.
+    """
+    if isinstance(tree, Mapping):
+        return {key: plain(value, f"{where}.{key}") for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        items = [plain(value, f"{where}.{place}") for place, value in enumerate(tree)]
+        return items if isinstance(tree, list) else tuple(items)
+    if isinstance(tree, np.generic):
+        return tree.item()
+    if tree is None or isinstance(tree, Tensor) or type(tree) in (str, bytes, bool, int, float, complex):
+        return tree
+    raise InvalidInput(
+        f"A checkpoint holds tensors, numbers and text, and {where} is of type {type(tree).__name__}. "
+        "Choose an optimizer and a schedule whose state is plain, or leave checkpoint out."
+    )
+
+
+def checksum(tree: Any) -> str:
+    """SHA-256 of tensors and plain containers: of kinds, shapes, keys and every bit of the values."""
+    found = hashlib.sha256()
+    _feed(found, tree)
+    return found.hexdigest()
+
+
+def _feed(found: Any, tree: Any) -> None:
+    if isinstance(tree, Tensor):
+        found.update(f"{tree.dtype}{tuple(tree.shape)}".encode())
+        found.update(tree.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    elif isinstance(tree, Mapping):
+        found.update(f"dict{len(tree)}".encode())
+        for key, value in tree.items():
+            found.update(f"{type(key).__name__}{key!r}".encode())
+            _feed(found, value)
+    elif isinstance(tree, list | tuple):
+        found.update(f"{type(tree).__name__}{len(tree)}".encode())
+        for value in tree:
+            _feed(found, value)
+    else:
+        found.update(f"{type(tree).__name__}{tree!r}".encode())

@@ -1,0 +1,212 @@
+"""`fit`: train a program's parameters."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ppgrad.analysis.history import History
+from ppgrad.core import InvalidInput
+from ppgrad.core.folders import writable_folder
+from ppgrad.engine.randomness import forked
+from ppgrad.measurement.gradient import check_objective
+from ppgrad.objectives import Objective
+from ppgrad.train.logs import CSV, Logs
+from ppgrad.train.loop import Arguments, Metrics, Settings, Trainer
+from ppgrad.train.optimizers import stepper
+
+
+def fit(
+    objective: Objective,
+    model: Callable[..., Any],
+    guide: Callable[..., Any] | None = None,
+    args: Arguments = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    steps: int,
+    optimizer: Any = None,
+    learning_rate: float | None = None,
+    schedule: Any = None,
+    max_grad_norm: float | None = None,
+    seed: int | None = 0,
+    progress: bool = True,
+    log_folder: str | Path | None = None,
+    tensorboard: bool = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100,
+    resume: bool = False,
+    evaluate_every: int | None = None,
+    evaluation_episodes: int = 100,
+    evaluate: Callable[[], Metrics] | None = None,
+    callbacks: Sequence[Callable[[Metrics], object]] = (),
+    stop_when: Callable[[Metrics], bool] | None = None,
+) -> History:
+    """Train the parameters of a program (and of its guide, and of critics) on an objective.
+
+    Each step is one estimate of the gradient, as `gradient` makes it, and one step of the optimizer
+    downhill in the loss. Parameters are changed in place, wherever they live; Pyro's param store knows
+    them all. Baselines learn from each step; the objective keeps their memory.
+
+    A run that is killed at any moment and then called again with ``resume=True`` ends with the
+    same weights, bit for bit, as one left alone, on the same machine. What the program keeps
+    elsewhere (the state of a simulator, a data loader's place) is not in the checkpoint: let it
+    depend on the global generators, or on the step through ``args``.
+
+    Args:
+        objective, model, guide, kwargs: as for `gradient`.
+        args: positional arguments of both; or a function of the step, from 0 up, that returns them,
+            such as that of a minibatch.
+        steps: how many there are in all, those before a resumption included.
+        optimizer: a torch optimizer's class (Adam if None), a function of the parameters that makes
+            one, an instance that holds them, or a Pyro optimizer.
+        learning_rate: None is the optimizer's own (Adam's is 1e-3).
+        schedule: of the learning rate: ``"constant"``, ``"linear"`` or ``"cosine"`` (both to zero at
+            the last step); a torch schedule's class or a function of the optimizer that makes one; an
+            instance. It goes on by one each step; ``ReduceLROnPlateau`` sees the step's loss.
+        max_grad_norm: gradients of a larger Euclidean norm are shortened to it, those of critics apart.
+        seed: the run is a function of it, and the global generators are left as they were; None goes on
+            with the global ones.
+        progress: show a progress bar on a terminal.
+        log_folder: where to write ``progress.csv``, a row a step, and TensorBoard's events.
+        tensorboard: write events, too; needs ``pip install 'ppgrad[train]'``.
+        checkpoint: the file to keep the run's state in: weights, optimizer, schedule, baselines' memory,
+            critics, generators, metrics. It is replaced in one step, and loads with
+            ``torch.load(path, weights_only=True)``.
+        checkpoint_every: how many steps lie between checkpoints; there is one before the first and
+            one after the last step.
+        resume: go on from the checkpoint if there is one. Without it a file that is there is an error.
+        evaluate_every: how many steps lie between evaluations; None for none.
+        evaluation_episodes: how many, at least, are run afresh for one, under a seed of its own, without
+            learning; particles for a program without rewards.
+        evaluate: returns more numbers for an evaluation; they are reported as ``eval/`` and their name.
+        callbacks: each is called after every step with the step's metrics.
+        stop_when: ends the run when it says so of the step's metrics.
+
+    Returns:
+        The metrics of every step: see `History`.
+
+    Raises:
+        InvalidInput: an argument is out of its range; a file or folder cannot be written; the
+            checkpoint is truncated, tampered with, or of another program. Before the first step.
+        InvalidProgram: there is nothing to train.
+        NonFinite: a value, a reward, a log-probability or a gradient is NaN or infinite; the message
+            names site, step and the last good checkpoint. Parameters are those of the step before.
+        KeyboardInterrupt: on Ctrl-C, when the step is whole and a checkpoint of it is written.
+
+    >>> import pyro, torch, pyro.distributions as dist, ppgrad
+    >>> def program():
+    ...     loc = pyro.param("loc", torch.tensor(1.0))
+    ...     x = ppgrad.policy("x", dist.Normal(loc, 1.0))
+    ...     ppgrad.cost("f", (x - 3.0) ** 2)
+    >>> history = ppgrad.fit(ppgrad.ExpectedReturn(), program, steps=200, learning_rate=0.1, progress=False)
+    >>> history.steps
+    200
+    >>> bool(abs(pyro.param("loc") - 3.0) < 0.5)
+    True
+    """
+    check_objective(objective)
+    _check_numbers(steps, learning_rate, max_grad_norm, seed, checkpoint_every, evaluate_every, evaluation_episodes)
+    if resume and checkpoint is None:
+        raise InvalidInput("resume=True needs a checkpoint. Write checkpoint='run.pt', the file to go on from.")
+    if tensorboard:
+        _check_tensorboard(log_folder)
+    if evaluate is not None and evaluate_every is None:
+        raise InvalidInput("evaluate= is never called without evaluate_every. Write evaluate_every=100, say.")
+    functions = {
+        "stop_when": stop_when,
+        "evaluate": evaluate,
+        **{f"callbacks[{i}]": f for i, f in enumerate(_each(callbacks))},
+    }
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise InvalidInput(f"fit({name}={function!r}): write a function.")
+    folder = None if log_folder is None else Path(log_folder)
+    file = None if checkpoint is None else Path(checkpoint)
+    goes_on = resume and file is not None and file.exists()
+    if file is not None and file.is_dir():
+        raise InvalidInput(f"checkpoint={str(file)!r} is a folder. Write a file in it, as {str(file / 'run.pt')!r}.")
+    if not resume:
+        _check_new(file, folder)
+    with forked(seed):
+        settings = Settings(
+            steps,
+            stepper(optimizer, None if learning_rate is None else float(learning_rate), schedule, steps),
+            max_grad_norm,
+            seed,
+            file,
+            checkpoint_every,
+            evaluate_every,
+            evaluation_episodes,
+            evaluate,
+            callbacks,
+            stop_when,
+        )
+        trainer = Trainer(objective, model, guide, args, kwargs, settings)
+        if file is not None:
+            writable_folder(file.parent, "Choose another path for checkpoint.")
+        if file is not None and goes_on:
+            trainer.resume(file)
+        if folder is not None:
+            writable_folder(folder, "Choose another log_folder.")
+        with Logs(trainer.table, folder, tensorboard, progress, steps) as logs:
+            return trainer.run(logs)
+
+
+def _each(callbacks: Any) -> list[Any]:
+    if callable(callbacks) or not isinstance(callbacks, Sequence):
+        raise InvalidInput(f"fit(callbacks={callbacks!r}): write a list of functions, as callbacks=[print].")
+    return list(callbacks)
+
+
+def _check_numbers(
+    steps: Any,
+    learning_rate: Any,
+    max_grad_norm: Any,
+    seed: Any,
+    checkpoint_every: Any,
+    evaluate_every: Any,
+    evaluation_episodes: Any,
+) -> None:
+    counts = {
+        "steps": steps,
+        "checkpoint_every": checkpoint_every,
+        "evaluate_every": 1 if evaluate_every is None else evaluate_every,
+        "evaluation_episodes": evaluation_episodes,
+    }
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise InvalidInput(f"fit({name}={count!r}): write an integer from 1 up.")
+    if learning_rate is not None and not 0 <= _number(learning_rate) < math.inf:
+        raise InvalidInput(f"fit(learning_rate={learning_rate!r}): write a number from 0 up.")
+    if max_grad_norm is not None and not _number(max_grad_norm) > 0:
+        raise InvalidInput(f"fit(max_grad_norm={max_grad_norm!r}): write a positive number, or None.")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32):
+        raise InvalidInput(f"fit(seed={seed!r}): write an integer from 0 to 2**32 − 1, or None.")
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _check_tensorboard(log_folder: Any) -> None:
+    if log_folder is None:
+        raise InvalidInput("tensorboard=True needs a place to write to. Write log_folder='runs/first', say.")
+    if importlib.util.find_spec("tensorboard") is None:
+        raise InvalidInput(
+            "tensorboard=True needs TensorBoard. Run pip install 'ppgrad[train]', or leave it out: progress.csv has "
+            "the same numbers."
+        )
+
+
+def _check_new(file: Path | None, folder: Path | None) -> None:
+    """Raise rather than write over another run."""
+    if file is not None and file.exists():
+        raise InvalidInput(f"Checkpoint {file} is there already. Write resume=True to go on from it, or another path.")
+    if folder is not None and (folder / CSV).exists():
+        raise InvalidInput(f"{folder / CSV} is there already, of another run. Choose another log_folder, or remove it.")

@@ -1,0 +1,79 @@
+"""How noisy the gradient is while it trains, from the estimates that training makes anyway."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DECAY = 0.98
+"""Weight of the past: the averages look back on about 50 steps."""
+
+
+class GradientNoise:
+    """Variance and signal-to-noise ratio of one gradient estimate, from the successive estimates g_t of training.
+
+        variance  V = ½ ⟨|g_t − g_{t−1}|²⟩,
+        SNR       |μ| / √V,    |μ|² = max(0, |⟨g_t⟩|² − V Σ w²),
+
+    with ⟨·⟩ an exponential average of weights w that sum to one. V is the total variance, that over
+    all components (the trace of the covariance), as in ``Comparison.totals()``; critics apart. It needs
+    no further run of the program.
+
+    Where the parameters stand still, V and |μ|² (before it is cut off at zero) have no bias. While they
+    move, V also counts how far the mean gradient moves in one step, and how that goes with the noise
+    that moved it: an error of the order of learning rate × curvature. (It would be how far the mean
+    moves in the whole window, were it not for the differences.) μ is a mean over the window, and both
+    lag by about 50 steps. It is the variance of what the optimizer sees: everything that is drawn
+    afresh at each step is in it, minibatches too. `ppgrad.measure` gives the variance at fixed
+    parameters, with its uncertainty.
+
+    Source: von Neumann et al. (1941), The mean square successive difference, eq. 1.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._latest = torch.zeros(0)
+        self._mean = torch.zeros(0)
+        self._difference = 0.0
+
+    def update(self, gradient: Tensor) -> tuple[float, float]:
+        """Take in the next estimate, a vector; return variance and SNR, NaN before the second one."""
+        if gradient.shape != self._latest.shape:
+            self.__init__()  # type: ignore[misc]
+            self._mean = torch.zeros_like(gradient)
+        else:
+            change = 0.5 * float((gradient - self._latest).square().sum())
+            self._difference = DECAY * self._difference + (1 - DECAY) * change
+        self._latest = gradient
+        self._mean = DECAY * self._mean + (1 - DECAY) * gradient
+        self._count += 1
+        return self._estimates()
+
+    def _estimates(self) -> tuple[float, float]:
+        count = self._count
+        if count < 2:
+            return math.nan, math.nan
+        variance = self._difference / (1 - DECAY ** (count - 1))
+        forgotten = DECAY**count
+        sum_of_squares = (1 - DECAY) * (1 + forgotten) / ((1 + DECAY) * (1 - forgotten))
+        signal = float(self._mean.square().sum()) / (1 - forgotten) ** 2 - variance * sum_of_squares
+        if variance == 0:
+            return 0.0, math.inf if signal > 0 else math.nan
+        return variance, math.sqrt(max(0.0, signal) / variance)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next update depends on."""
+        return {
+            "count": self._count,
+            "latest": self._latest,
+            "mean": self._mean,
+            "difference": self._difference,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self._count, self._difference = state["count"], state["difference"]
+        self._latest, self._mean = state["latest"], state["mean"]

@@ -1,0 +1,55 @@
+"""Where a gradient that is not finite comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from ppgrad.engine.parameters import buffers_unchanged
+from ppgrad.engine.prepare import Prepared
+from ppgrad.engine.randomness import aside
+from ppgrad.objectives import Objective
+
+
+def gradient_explained(
+    objective: Objective, prepared: Prepared, parameters: Mapping[str, Tensor], generators: Any
+) -> str:
+    """Which site's term gives which parameter a gradient that is NaN or infinite.
+
+    The step is taken again from the generators' state at its beginning, without learning.
+    """
+    with aside(), buffers_unchanged(prepared.executor.program):
+        pyro.util.set_rng_state(generators)
+        for site, what, term in _terms(objective, prepared):
+            if not term.requires_grad:
+                continue
+            found = torch.autograd.grad(term.sum(), list(parameters.values()), retain_graph=True, allow_unused=True)
+            for name, gradient in zip(parameters, found, strict=True):
+                if gradient is not None and not bool(torch.isfinite(gradient).all()):
+                    bad = float(gradient[~torch.isfinite(gradient)][0])
+                    return (
+                        f"At site '{site}' the gradient of the {what} with respect to parameter '{name}' is {bad:g}. "
+                        "Keep it finite: look for a square root, a logarithm or a quotient at the edge of its range."
+                    )
+    name = next(name for name, leaf in parameters.items() if not _is_finite(leaf.grad))
+    return f"The gradient of parameter '{name}' is not finite. Keep the program's numbers finite."
+
+
+def _terms(objective: Objective, prepared: Prepared) -> Iterator[tuple[str, str, Tensor]]:
+    estimate = objective.estimate(prepared.executor)
+    for record in estimate.records:
+        for entry in record.entries:
+            if entry.cost is not None:
+                yield entry.name, "cost", entry.cost
+    for draw, signal, estimator in estimate.served:
+        term = estimator.surrogate(draw, signal, objective.memory.get(draw.name, {}))
+        if term is not None:
+            yield draw.name, f"surrogate of {type(estimator).__name__}", term
+
+
+def _is_finite(gradient: Tensor | None) -> bool:
+    return gradient is None or bool(torch.isfinite(gradient).all())

@@ -1,0 +1,256 @@
+"""One way to speak to torch's optimizers, Pyro's, and the schedules of both."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pyro.optim import PyroOptim
+from pyro.optim.lr_scheduler import PyroLRScheduler
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+
+from ppgrad.core import InvalidInput
+
+_FACTORS: dict[str, Callable[[float], float]] = {
+    "linear": lambda x: 1 - x,
+    "cosine": lambda x: 0.5 * (1 + math.cos(math.pi * x)),
+}
+"""The learning rate after a share of all steps, relative to the first."""
+
+SCHEDULES = ("constant", *_FACTORS)
+
+_OPTIMIZER = (
+    "Write optimizer=torch.optim.Adam, functools.partial(torch.optim.SGD, momentum=0.9), or pyro.optim.Adam(…)."
+)
+_SCHEDULE = "Write schedule='cosine', or functools.partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.99)."
+
+
+class Stepper(ABC):
+    """Moves parameters along their gradients, and changes the learning rate as scheduled."""
+
+    @abstractmethod
+    def own(self, parameters: Mapping[str, Tensor]) -> None:
+        """Be told of all parameters that there are by now, critics' too."""
+
+    @abstractmethod
+    def step(self, evaluate: Callable[[], Tensor]) -> Tensor:
+        """Evaluate the loss and its gradients, and move."""
+
+    @abstractmethod
+    def advance(self, loss: float) -> None:
+        """Go on in the schedule."""
+
+    @property
+    @abstractmethod
+    def learning_rate(self) -> float:
+        """Of the next step; that of the first parameter, if they differ."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """All that the next steps depend on."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Optimizer and schedule with their settings."""
+
+
+def stepper(optimizer: Any, learning_rate: float | None, schedule: Any, steps: int) -> Stepper:
+    """The stepper for what a person passes.
+
+    Raises:
+        InvalidInput: no optimizer, no schedule, or two that do not fit.
+    """
+    if isinstance(schedule, str) and schedule not in SCHEDULES:
+        raise InvalidInput(f"schedule={schedule!r}: write one of {', '.join(SCHEDULES)}, or a torch LR schedule.")
+    schedule = None if schedule == "constant" else schedule
+    if schedule is not None and not isinstance(schedule, str | LRScheduler) and not callable(schedule):
+        raise InvalidInput(f"schedule={schedule!r} is no learning-rate schedule. {_SCHEDULE}")
+    if isinstance(optimizer, PyroOptim):
+        if schedule is not None:
+            raise InvalidInput("schedule= goes with a torch optimizer. Write a Pyro one, as pyro.optim.ExponentialLR.")
+        if learning_rate is not None:
+            raise InvalidInput(f"learning_rate={learning_rate:g} beside a Pyro optimizer. Write it into the optimizer.")
+        return PyroStepper(optimizer)
+    if isinstance(optimizer, torch.optim.Optimizer):
+        if learning_rate is not None:
+            raise InvalidInput(
+                f"learning_rate={learning_rate:g} beside an optimizer that is made already. Write lr= into the "
+                "optimizer, or pass its class."
+            )
+    elif optimizer is not None and not callable(optimizer):
+        raise InvalidInput(f"optimizer={optimizer!r} is no optimizer. {_OPTIMIZER}")
+    return TorchStepper(torch.optim.Adam if optimizer is None else optimizer, learning_rate, schedule, steps)
+
+
+class TorchStepper(Stepper):
+    """A torch optimizer: an instance, a class, or a function of the parameters that makes one."""
+
+    def __init__(self, optimizer: Any, learning_rate: float | None, schedule: Any, steps: int):
+        self._steps = steps
+        self._make, self._learning_rate = optimizer, learning_rate
+        self._make_schedule = schedule
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._schedule: LRScheduler | None = None
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        if self._optimizer is None:
+            raise TypeError("the stepper does not know any parameters yet: see own")
+        return self._optimizer
+
+    def own(self, parameters: Mapping[str, Tensor]) -> None:
+        if self._optimizer is None:
+            self._optimizer = self._made(parameters)
+            self._schedule = self._made_schedule()
+        held = {id(leaf) for group in self._optimizer.param_groups for leaf in group["params"]}
+        missing = {name: leaf for name, leaf in parameters.items() if id(leaf) not in held}
+        if missing and isinstance(self._make, torch.optim.Optimizer):
+            raise InvalidInput(
+                f"The optimizer does not hold parameter '{next(iter(missing))}'. Pass the optimizer's class, add the "
+                "parameter to it, or freeze it with requires_grad_(False)."
+            )
+        self._optimizer.param_groups[0]["params"].extend(missing.values())
+
+    def _made(self, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+        if isinstance(self._make, torch.optim.Optimizer):
+            return self._make
+        options = {} if self._learning_rate is None else {"lr": self._learning_rate}
+        try:
+            made = self._make(list(parameters.values()), **options)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"optimizer={_name(self._make)} cannot be made: {error}. {_OPTIMIZER}") from error
+        if not isinstance(made, torch.optim.Optimizer):
+            raise InvalidInput(f"optimizer={_name(self._make)} makes {made!r}, which is none. {_OPTIMIZER}")
+        return made
+
+    def _made_schedule(self) -> LRScheduler | None:
+        schedule = self._make_schedule
+        if schedule is None:
+            return None
+        if isinstance(schedule, str):
+            factor = _FACTORS[schedule]
+            return LambdaLR(self.optimizer, lambda step: factor(min(1.0, step / self._steps)))
+        if not isinstance(schedule, LRScheduler):
+            try:
+                schedule = schedule(self.optimizer)
+            except TypeError as error:
+                raise InvalidInput(f"schedule={_name(schedule)} cannot be made: {error}. {_SCHEDULE}") from error
+        if not isinstance(schedule, LRScheduler):
+            raise InvalidInput(f"schedule= makes {schedule!r}, which is no schedule. {_SCHEDULE}")
+        if schedule.optimizer is not self.optimizer:
+            raise InvalidInput(
+                "The schedule belongs to another optimizer. Pass both of a pair, or the schedule's class."
+            )
+        return schedule
+
+    def step(self, evaluate: Callable[[], Tensor]) -> Tensor:
+        if isinstance(self.optimizer, torch.optim.LBFGS):  # evaluates as often as it likes
+            return self.optimizer.step(evaluate)  # type: ignore[no-untyped-call]
+        loss = evaluate()
+        self.optimizer.step()
+        return loss
+
+    def advance(self, loss: float) -> None:
+        _advance(self._schedule, loss)
+
+    @property
+    def learning_rate(self) -> float:
+        return _rate(self.optimizer)
+
+    def state(self) -> dict[str, Any]:
+        schedule = None if self._schedule is None else self._schedule.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "schedule": schedule}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self._schedule is not None:
+            self._schedule.load_state_dict(state["schedule"])
+
+    def describe(self) -> str:
+        settings = ", ".join(f"{key}={_plain(value)}" for key, value in self.optimizer.defaults.items())
+        schedule = self._make_schedule if isinstance(self._make_schedule, str) else type(self._schedule).__name__
+        named = "" if self._schedule is None else f", schedule {schedule}"
+        return f"{type(self.optimizer).__name__}({settings}){named}"
+
+
+class PyroStepper(Stepper):
+    """A Pyro optimizer or scheduler, called as ``SVI`` calls it."""
+
+    def __init__(self, optimizer: PyroOptim):
+        self.optimizer = optimizer
+        self._parameters: dict[str, Tensor] = {}
+
+    def own(self, parameters: Mapping[str, Tensor]) -> None:
+        self._parameters = dict(parameters)
+
+    def step(self, evaluate: Callable[[], Tensor]) -> Tensor:
+        loss = evaluate()
+        self.optimizer(list(self._parameters.values()))
+        return loss
+
+    def advance(self, loss: float) -> None:
+        if isinstance(self.optimizer, PyroLRScheduler):
+            for scheduler in self._each():
+                _advance(scheduler, loss)
+
+    def _each(self) -> list[Any]:
+        each: Mapping[Tensor, Any] = getattr(self.optimizer, "optim_objs", {})
+        return list(each.values()) or [self.optimizer]
+
+    @property
+    def learning_rate(self) -> float:
+        first = self._each()[0]
+        if not hasattr(first, "param_groups") and not hasattr(first, "optimizer"):
+            settings = getattr(self.optimizer, "pt_optim_args", None)
+            return float(settings.get("lr", math.nan)) if isinstance(settings, dict) else math.nan
+        return _rate(getattr(first, "optimizer", first))
+
+    def state(self) -> dict[str, Any]:
+        return dict(self.optimizer.get_state())
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        # What it knows of a parameter would stand in the way of the state that waits for it.
+        getattr(self.optimizer, "optim_objs", {}).clear()
+        self.optimizer.set_state(dict(state))
+
+    def describe(self) -> str:
+        settings = {
+            key: getattr(self.optimizer, key, None) for key in ("pt_optim_args", "pt_clip_args", "kwargs", "defaults")
+        }
+        made = [
+            _name(getattr(self.optimizer, key, None)) for key in ("pt_optim_constructor", "pt_scheduler_constructor")
+        ]
+        known = [_plain(value) for value in settings.values() if isinstance(value, dict)]
+        return " ".join([type(self.optimizer).__name__, *made, *known])
+
+
+def _advance(schedule: Any, loss: float) -> None:
+    if isinstance(schedule, ReduceLROnPlateau):
+        schedule.step(loss)
+    elif schedule is not None:
+        schedule.step()
+
+
+def _rate(optimizer: torch.optim.Optimizer) -> float:
+    return float(optimizer.param_groups[0].get("lr", math.nan))
+
+
+def _name(thing: Any) -> str:
+    return str(getattr(thing, "__name__", None) or type(thing).__name__)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_plain(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Tensor):
+        return _plain(value.tolist())
+    return _name(value) if callable(value) or inspect.isclass(value) else repr(value)
