@@ -25,7 +25,6 @@ from ppgrad.testing import SUITE_FAILURE_RATE, check_mean, check_pure, conforman
 
 Load = Callable[[str], ModuleType]
 
-CHECKED_APART = {"ball_with_wall", "lqr"}  # in tests/envs
 
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("quadratic", {}),
@@ -80,7 +79,7 @@ def test_every_program_is_here(load: Load) -> None:
     for file in files:
         problem = load(file).problem()
         assert isinstance(problem, Problem)
-        assert problem.exact is None or file in exact or file in CHECKED_APART
+        assert problem.exact is None or file in exact
 
 
 @pytest.mark.parametrize(("name", "settings"), SETTINGS, ids=name_of)
