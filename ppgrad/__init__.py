@@ -22,6 +22,7 @@ _PUBLIC = {
         "InvalidAssignment",
         "InvalidInput",
         "InvalidProgram",
+        "NoCompiler",
         "NoGradientPath",
         "NonFinite",
         "PpgradError",

@@ -65,6 +65,9 @@ def compare(
     particles: Annotated[int, typer.Option(help="Samples averaged in one estimate, unless a word says @N.")] = 8,
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the results. Default: comparison/NAME.")] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the gradient once; it takes a while, and then each is faster.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An argument of problem(), such as covariance=full."),
@@ -77,7 +80,7 @@ def compare(
     """
     _plain_messages()
     with _explained(traceback):
-        comparison, files = _compare(path, estimators, replicates, particles, seed, out, settings or [])
+        comparison, files = _compare(path, estimators, replicates, particles, seed, out, compile, settings or [])
     _print_report(comparison, files)
 
 
@@ -101,6 +104,9 @@ def train(
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints. Default: 100.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's events, too.")] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the gradient once; it takes a while, and then each is faster.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An argument of problem(), such as covariance=full."),
@@ -127,6 +133,7 @@ def train(
         "checkpoint_every": checkpoint_every,
         "resume": resume or None,
         "tensorboard": tensorboard or None,
+        "compile": compile or None,
     }
     from ppgrad.cli.training import train_problem
 
@@ -174,6 +181,7 @@ def _compare(
     particles: int,
     seed: int,
     out: Path | None,
+    compile: bool,
     settings: list[str],
 ) -> tuple[Comparison, list[Path]]:
     import ppgrad
@@ -184,7 +192,7 @@ def _compare(
     if words is not None and not words.strip(" ,"):
         raise ppgrad.InvalidInput("--estimators is empty. Leave it out for all that can serve, or see ppgrad list.")
     problem, name = load_problem(path, settings)
-    objectives = _objectives(problem, words, particles)
+    objectives = _objectives(problem, words, particles, compile)
     folder = writable_folder(out or Path("comparison") / name, "Choose another with --out.")
     reference = None if problem.exact is None else problem.exact()
     comparison = ppgrad.compare(
@@ -214,13 +222,14 @@ def _check_numbers(replicates: int, particles: int, seed: int) -> None:
         raise InvalidInput(f"--seed {seed}: write an integer from 0 to {2**32 - 1}.")
 
 
-def _objectives(problem: Problem, words: str | None, particles: int) -> dict[str, Objective]:
+def _objectives(problem: Problem, words: str | None, particles: int, compile: bool) -> dict[str, Objective]:
     from ppgrad.cli.specification import parse
     from ppgrad.core import InvalidInput
 
     def objective(word: str) -> Objective:
         estimator, count = parse(word)
-        made: Objective = problem.objective(estimator, num_particles=count or particles, **problem.options)
+        options = {"num_particles": count or particles, "compile": compile, **problem.options}
+        made: Objective = problem.objective(estimator, **options)
         return made
 
     chosen = [word.strip() for word in (words or "").split(",") if word.strip()]
@@ -319,6 +328,7 @@ def _console() -> Any:
 
 def _plain_messages() -> None:
     logging.basicConfig(format="Note: %(message)s", level=logging.WARNING)
+    logging.getLogger("ppgrad").setLevel(logging.INFO)
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         print(f"Warning: {message}", file=sys.stderr)

@@ -21,7 +21,7 @@ from ppgrad.train.logs import CSV
 STEPS = 1000
 PARTICLES = 8
 
-_OF_THE_OBJECTIVE = ("estimator", "num_particles")
+_OF_THE_OBJECTIVE = ("estimator", "num_particles", "compile")
 _OF_THE_PROBLEM = ("objective", "model", "guide", "args", "kwargs", "log_folder")
 
 
@@ -87,7 +87,8 @@ def _objective(problem: Problem, options: dict[str, Any]) -> Objective:
         particles = count or particles
     if chosen is not None and not isinstance(chosen, Estimator):
         raise InvalidInput(f"estimator={chosen!r}: write a word of ppgrad list, or an estimator.")
-    made: Objective = problem.objective(chosen, num_particles=particles, **problem.options)
+    compile = options.pop("compile", False)
+    made: Objective = problem.objective(chosen, num_particles=particles, compile=compile, **problem.options)
     return made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pyro
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from ppgrad.core.contrast import with_weights
 from ppgrad.core.discrete import element_shape
 from ppgrad.core.estimator import Sample
+from ppgrad.core.generators import generator_state, restore_generators
 from ppgrad.core.parameters import rebuilt, unconstrained
 
 
@@ -25,17 +25,17 @@ def antithetic_steps(fn: TorchDistribution, directions: Tensor, step: float, cou
         count: over how many directions the estimate is averaged.
     """
     numbers = unconstrained(fn)
-    start = pyro.util.get_rng_state()
+    start = generator_state()
     value = _draw(fn)
-    end = pyro.util.get_rng_state()
+    end = generator_state()
     weights, alternatives = [], []
     for direction in directions:
         weight = (numbers * direction).sum(-1).reshape(element_shape(fn)) / (2 * step * count)
         for sign in (1, -1):
-            pyro.util.set_rng_state(start)
+            restore_generators(start)
             weights.append(sign * weight)
             alternatives.append(_draw(rebuilt(fn, numbers.detach() + sign * step * direction)))
-    pyro.util.set_rng_state(end)
+    restore_generators(end)
     return Sample(value, with_weights(weights), torch.stack(alternatives))
 
 

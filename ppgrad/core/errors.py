@@ -35,3 +35,7 @@ class TooManyBranches(InvalidInput):
 
 class NoGradientPath(UserWarning):
     """A pathwise site from which no gradient reaches any cost."""
+
+
+class NoCompiler(UserWarning):
+    """What was to be compiled runs as it is."""

@@ -23,7 +23,7 @@ class Problem:
         options: keywords for the objective, such as ``discount``.
         smooth: no cost jumps as a function of a continuous site, so that pathwise is unbiased.
         training: what ``ppgrad train`` takes unless told otherwise: keywords of `fit`, such as ``steps``; also
-            ``estimator`` (an estimator, or a word for one) and ``num_particles``.
+            ``estimator`` (an estimator, or a word for one), ``num_particles`` and ``compile``.
     """
 
     model: Callable[..., Any]

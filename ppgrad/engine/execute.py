@@ -23,6 +23,7 @@ from ppgrad.core import (
     TooManyBranches,
     sum_plates,
 )
+from ppgrad.core.generators import draws_up_front, generator_state, restore_generators
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import Run, attach_alternatives, event_dim_of
 from ppgrad.engine.entries import Entry, Record, Stopped, padded
@@ -113,13 +114,13 @@ class Executor:
             memory: what is remembered of each site.
         """
         inputs = Inputs(token, replacements or {}, memory or {})
-        state = pyro.util.get_rng_state()
+        state = generator_state()
         while True:
             try:
                 return self._execute(inputs)
             except (GridGrew, SharedNoise) as more:
                 self.grow(more)
-                pyro.util.set_rng_state(state)  # what is drawn does not depend on what was learned before
+                restore_generators(state)  # what is drawn does not depend on what was learned before
 
     def _execute(self, inputs: Inputs) -> list[Record]:
         indices = grid_indices(self.grid)
@@ -131,15 +132,17 @@ class Executor:
         if isinstance(inputs.token, Tensor):
             return [self._record(self._with_alternatives(all_lanes, in_vmap=True))]
         if self.vectorize and (self.particles, self.grid_points) != (1, 1):
-            state = pyro.util.get_rng_state()
+            state = generator_state()
             try:
                 with vectorizable():
                     return [self._record(self._with_alternatives(all_lanes))]
             except (GridGrew, SharedNoise, PpgradError):
                 raise
             except Exception as error:
+                if draws_up_front():
+                    raise
                 self.fall_back(error)
-                pyro.util.set_rng_state(state)
+                restore_generators(state)
         if self.max_looped is not None and self.grid_points > self.max_looped:
             raise InvalidInput(f"Its {self.grid_points} branches would run in a loop.")
         runs = []
@@ -165,14 +168,14 @@ class Executor:
 
     def _with_alternatives(self, lanes: Callable[[Branch | None], Run], in_vmap: bool = False) -> Run:
         """The program as drawn, with the costs of each alternative beside the site that asked for it."""
-        start = pyro.util.get_rng_state()
+        start = generator_state()
         run = lanes(None)
         if not any(site.drawn is not None and site.drawn.alternatives for site in run.sites):
             return run
-        end = pyro.util.get_rng_state()
+        end = generator_state()
 
         def replay(branch: Branch) -> Record:
-            pyro.util.set_rng_state(start)
+            restore_generators(start)
             with pyro.validation_enabled(False):  # a relaxed value may lie outside of the support
                 return self._record(lanes(branch))
 
@@ -180,7 +183,7 @@ class Executor:
             entries = self._record(run).entries
             attach_alternatives(run, entries, replay, self._count_alternatives, self.couples_lanes, in_vmap)
         finally:
-            pyro.util.set_rng_state(end)
+            restore_generators(end)
         return run
 
     def _vectorized(

@@ -11,10 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from ppgrad.engine.record import Program
 
 Held = Tensor | torch.nn.Module
+
+_PLAIN = bool | int | float | str | None
 
 _LONGEST = 1000
 """Longer lists and dicts are data."""
@@ -22,6 +25,40 @@ _LONGEST = 1000
 
 def held(program: Program) -> Iterator[tuple[str, Held]]:
     """Every module and tensor that the program can get at, with the name of what holds it."""
+    for name, value in _everything(program):
+        if isinstance(value, Tensor | torch.nn.Module):
+            yield name, value
+
+
+def fingerprint(program: Program) -> tuple[Any, ...]:
+    """What a program reads: the numbers and words themselves, and which tensors and modules, in which mode.
+
+    Tensors among its arguments are data, and left out.
+    """
+    data = {id(leaf) for leaf in tree_leaves((program.args, dict(program.kwargs))) if is_data(leaf)}
+    found: list[Any] = []
+    for name, value in _everything(program):
+        if isinstance(value, torch.nn.Module):
+            tensors = [*value.parameters(), *value.buffers()]
+            found.append((name, id(value), *(m.training for m in value.modules()), *map(_identity, tensors)))
+        elif not isinstance(value, Tensor):
+            found.append((name, value))
+        elif id(value) not in data:
+            found.append((name, *_identity(value)))
+    return tuple(found)
+
+
+def is_data(leaf: Any) -> bool:
+    """Whether an argument is a tensor that nothing is learned of."""
+    return isinstance(leaf, Tensor) and not leaf.requires_grad
+
+
+def _identity(tensor: Tensor) -> Any:
+    return id(tensor), tensor.requires_grad
+
+
+def _everything(program: Program) -> Iterator[tuple[str, Any]]:
+    """The modules, tensors, numbers and words that the program can get at."""
     for function in (program.model, program.guide):
         if function is not None:
             for name, value in _arguments(function, program.args, program.kwargs):
@@ -29,7 +66,7 @@ def held(program: Program) -> Iterator[tuple[str, Held]]:
             yield from _in_function(function, depth=2)
 
 
-def _in_function(function: Any, depth: int) -> Iterator[tuple[str, Held]]:
+def _in_function(function: Any, depth: int) -> Iterator[tuple[str, Any]]:
     if isinstance(function, functools.partial):
         for i, value in enumerate(function.args):
             yield from _in_value(f"arg{i}", value, depth)
@@ -79,8 +116,8 @@ def _arguments(function: Callable[..., Any], args: Any, kwargs: Any) -> list[tup
     return list(bound.items())
 
 
-def _in_value(name: str, value: Any, depth: int) -> Iterator[tuple[str, Held]]:
-    if isinstance(value, Tensor | torch.nn.Module):
+def _in_value(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Tensor | torch.nn.Module | _PLAIN):
         yield name, value
     elif isinstance(value, dict) and len(value) <= _LONGEST:
         for key, item in value.items():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import NonFinite, PpgradError, Unsupported
+from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import cannot_relax
 from ppgrad.engine.entries import Record
@@ -104,6 +105,8 @@ def nonfinite_explained(executor: Executor) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError) as error:
+        if draws_up_front():
+            raise
         try:
             explain_nonfinite(executor)
         except NonFinite as explained:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,6 +68,9 @@ def gradient(
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = objective.prepare(model, guide, args, kwargs)
         memory = recalled(objective, prepared)
+        step = objective.compiled_step(prepared, memory)
+        if step is not None:
+            return reversed_signs(prepared.parameters, step.gradients[: len(prepared.parameters)])
         surrogate = objective.estimate(prepared.executor, memory=memory).surrogate
         check_gradients_named(objective, prepared, surrogate)
         return ascent(surrogate, prepared.parameters)
@@ -90,7 +93,11 @@ def ascent(surrogate: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Ten
     tensors = list(parameters.values())
     if not tensors or not surrogate.requires_grad:
         return {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
-    gradients = torch.autograd.grad(surrogate, tensors, allow_unused=True)
+    return reversed_signs(parameters, torch.autograd.grad(surrogate, tensors, allow_unused=True))
+
+
+def reversed_signs(parameters: Mapping[str, Tensor], gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    """The gradients of a loss as those of the objective, by name; zero where there is none."""
     return {
         name: torch.zeros_like(tensor) if gradient is None else -gradient
         for (name, tensor), gradient in zip(parameters.items(), gradients, strict=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ppgrad.core import Memory, NonFinite, PpgradError
 from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.engine.prepare import Prepared, explain_nonfinite, program_elements
-from ppgrad.measurement.gradient import ascent
+from ppgrad.measurement.gradient import ascent, reversed_signs
 from ppgrad.objectives import Objective
 from ppgrad.objectives.calibration import recalled
 
@@ -51,11 +51,17 @@ def replicate(
     chunk_size = chunk_size or default_chunk_size(prepared)
     chunks: list[tuple[dict[str, Tensor], Tensor]] = []
     seconds = 0.0
+    lanes = min(chunk_size, block_sizes(replicates)[0])
+    compiled = objective.compiled_replicates(prepared, lanes, memory)  # takes its time, once
     for block, size in enumerate(block_sizes(replicates)):
         pyro.set_rng_seed(block_seed(seed, block))
         for start in range(0, size, chunk_size):
             begin = time.perf_counter()
-            chunks.append(_chunk(objective, prepared, min(chunk_size, size - start), memory))
+            count = min(chunk_size, size - start)
+            if compiled is None:
+                chunks.append(_chunk(objective, prepared, count, memory))
+            else:
+                chunks.append(_compiled_chunk(objective, prepared, lanes, count, memory))
             seconds += time.perf_counter() - begin
     draws = {name: torch.cat([grads[name] for grads, _ in chunks]) for name in prepared.parameters}
     losses = torch.cat([loss for _, loss in chunks])
@@ -72,6 +78,17 @@ def block_sizes(replicates: int) -> list[int]:
 def block_seed(seed: int, block: int) -> int:
     """The seed of a block, far from those of neighbouring seeds."""
     return int(np.random.SeedSequence([seed, block]).generate_state(1)[0])
+
+
+def _compiled_chunk(
+    objective: Objective, prepared: Prepared, lanes: int, count: int, memory: Mapping[str, Memory]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The first ``count`` of the replicates that a compiled graph makes at once."""
+    found = objective.compiled_replicates(prepared, lanes, memory)
+    assert found is not None
+    wide = {name: leaf.expand(lanes, *leaf.shape) for name, leaf in prepared.parameters.items()}
+    draws = reversed_signs(wide, found[0])
+    return {name: draw[:count] for name, draw in draws.items()}, found[1][:count]
 
 
 def _chunk(
@@ -118,10 +135,7 @@ def _vectorized(
     gradients = torch.autograd.grad(surrogates.sum(), [*lanes, *originals], allow_unused=True)
     if any(gradient is not None for gradient in gradients[len(lanes) :]):
         raise CannotVectorize("a parameter enters by a way that vmap cannot see, such as an autograd.Function")
-    return {
-        name: torch.zeros_like(lane) if gradient is None else -gradient
-        for name, lane, gradient in zip(prepared.parameters, lanes, gradients, strict=False)
-    }, losses.detach()
+    return reversed_signs(dict(zip(prepared.parameters, lanes, strict=True)), gradients[: len(lanes)]), losses.detach()
 
 
 def default_chunk_size(prepared: Prepared) -> int:

@@ -166,7 +166,7 @@ class _Group:
 def others_of_each(costs: Tensor) -> Tensor:
     """For each of K runs the costs of the others, ``(…, K)`` to ``(…, K, K − 1)``."""
     size = costs.shape[-1]
-    index = torch.arange(size).expand(size, size)[~torch.eye(size, dtype=torch.bool)].reshape(size, size - 1)
+    index = (torch.arange(size).unsqueeze(-1) + torch.arange(1, size)) % size
     return costs[..., index]
 
 

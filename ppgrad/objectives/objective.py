@@ -16,13 +16,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal
+from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.assign import Assignment, Choice
+from ppgrad.engine.compiled import Compiled
 from ppgrad.engine.entries import Record, Served
 from ppgrad.engine.execute import Executor
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.record import Program, Site, Sizes, program_of
 from ppgrad.objectives.calibration import EVERY, calibrated
+from ppgrad.objectives.compiling import Step, compiled_replicates, compiled_step, trained
 from ppgrad.objectives.dice import dice
 
 _REMEMBERED = 8
@@ -58,6 +61,10 @@ class Objective(PyroELBO):
         max_branches: the most executions that summing over sites may take for one particle.
         vectorize_particles: run particles and branches under ``torch.func.vmap``. A program that
             vmap cannot carry runs in a loop, and a note in the log says why; False asks for the loop.
+        compile: trace the gradient once, with its noise drawn in one call up front, and let ``torch.compile``
+            compile it; see `ppgrad.objectives.compiling`. Other shapes, other settings or other numbers that the
+            program reads compile anew. The gradients have the same distribution, and are others under a seed.
+            A word is the name of another backend of ``torch.compile``.
         max_plate_nesting, max_iarange_nesting, strict_enumeration_warning, ignore_jit_warnings,
             jit_options, retain_graph, tail_adaptive_beta: as in ``pyro.infer.ELBO``. As in
             ``Trace_ELBO`` only ``max_plate_nesting`` and ``retain_graph`` have an effect here.
@@ -79,6 +86,7 @@ class Objective(PyroELBO):
         strict: bool = False,
         max_branches: int = 65536,
         vectorize_particles: bool = True,
+        compile: bool | str = False,
         **pyro_options: Any,
     ):
         for name, value in (("num_particles", num_particles), ("max_branches", max_branches)):
@@ -86,6 +94,7 @@ class Objective(PyroELBO):
                 raise InvalidInput(f"{type(self).__name__}({name}={value!r}): {name} is an integer from 1 up.")
         super().__init__(num_particles=num_particles, **pyro_options)
         self.vectorize_particles = vectorize_particles
+        self.compile = compile
         self.estimator = estimator
         self.sites = sites
         self.strict = strict
@@ -93,6 +102,7 @@ class Objective(PyroELBO):
         self.memory: dict[str, Memory] = {}
         self._since_calibration = 0
         self._prepared: list[tuple[Any, Prepared]] = []
+        self.graphs: dict[Any, Compiled | None] = {}
         self._reads_baselines = True
         self._assignment()
 
@@ -136,7 +146,8 @@ class Objective(PyroELBO):
         other = object.__new__(self.wanted)
         other.__dict__.update(self.__dict__)
         other.estimator, other.sites, other.num_particles = None, sites, num_particles
-        other.memory, other._prepared, other._reads_baselines = {}, [], False
+        other.memory, other._prepared, other._reads_baselines, other.compile = {}, [], False, False
+        other.graphs = {}
         return other
 
     def __repr__(self) -> str:
@@ -180,7 +191,7 @@ class Objective(PyroELBO):
         memory = self.memory if memory is None else memory
         with nonfinite_explained(executor):
             records = executor.execute(token, replacements, memory)
-        if not isinstance(token, Tensor):
+        if not isinstance(token, Tensor) and not draws_up_front():
             check_record_finite(executor, records)
         loss, direct, served = self.combine(records)
         if not torch.is_grad_enabled():
@@ -204,14 +215,22 @@ class Objective(PyroELBO):
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """Minus the objective, estimated; a float."""
+        prepared = self.prepare(model, guide, args, kwargs)
+        step = self.compiled_step(prepared, self.memory)
+        if step is not None:
+            return torch_item(step.loss)
         with torch.no_grad():
-            return torch_item(self.estimate(self.prepare(model, guide, args, kwargs).executor).loss)
+            return torch_item(self.estimate(prepared.executor).loss)
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """A scalar whose value is `loss` and whose gradient estimates that of the loss."""
         prepared = self.prepare(model, guide, args, kwargs)
         self._calibrate(prepared)
-        return self._surrogate(self.estimate(prepared.executor))
+        step = self.compiled_step(prepared, self.memory)
+        if step is None:
+            return self._surrogate(self.estimate(prepared.executor))
+        self.memory = step.memory
+        return _with_gradients(step, trained(prepared))
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """`loss`, with the gradient's estimate added to each parameter's ``grad``."""
@@ -221,12 +240,29 @@ class Objective(PyroELBO):
         """One estimate, its gradient added to each parameter's ``grad``; baselines and critics learn from it."""
         announce(prepared.parameters, prepared.announces)
         self._calibrate(prepared)
-        estimate = self.estimate(prepared.executor)
-        loss = self._surrogate(estimate)
+        step = self.compiled_step(prepared, self.memory)
+        if step is None:
+            estimate = self.estimate(prepared.executor)
+            loss = self._surrogate(estimate)
+        else:
+            announce(prepared.parameters, frozenset())  # the program does not run, and announces none
+            self.memory = step.memory
+            loss = _with_gradients(step, trained(prepared))
+            estimate = Estimate(step.loss, loss, (), step.records)
         self._register_critics(prepared.executor)
         if loss.requires_grad:
             torch_backward(loss, retain_graph=self.retain_graph)
         return estimate
+
+    def compiled_step(self, prepared: Prepared, memory: Mapping[str, Memory]) -> Step | None:
+        """One compiled gradient, or None where it runs as it is: unasked for, or for want of a compiler."""
+        return compiled_step(self, prepared, memory) if self.compile else None
+
+    def compiled_replicates(
+        self, prepared: Prepared, lanes: int, memory: Mapping[str, Memory]
+    ) -> tuple[list[Tensor | None], Tensor] | None:
+        """Many compiled gradients of the loss, by parameter, and the losses; or None, as `compiled_step`."""
+        return compiled_replicates(self, prepared, lanes, memory) if self.compile else None
 
     def __call__(self, model: Any, guide: Any = None) -> ELBOModule:
         """Pyro's ``ELBOModule``: its forward is `differentiable_loss`, critics train along."""
@@ -254,16 +290,21 @@ class Objective(PyroELBO):
                 self.memory[site] = {**self.memory.get(site, {}), **values}
         self._since_calibration += 1
 
+    def learn(self, estimate: Estimate, memory: Mapping[str, Memory]) -> tuple[Tensor, dict[str, Memory]]:
+        """The surrogate with the critics' losses, and what the estimators remember from now on."""
+        surrogate, learned = estimate.surrogate, dict(memory)
+        for draw, signal, estimator in estimate.served:
+            remembered = learned.get(draw.name, {})
+            own = estimator.own_loss(draw, signal, remembered)
+            surrogate = surrogate if own is None else surrogate + own
+            updated = estimator.update(draw, signal, remembered)
+            if updated is not remembered:
+                learned[draw.name] = updated
+        return surrogate, learned
+
     def _surrogate(self, estimate: Estimate) -> Tensor:
         """A scalar to differentiate, with the critics' losses; the memory learns from it."""
-        surrogate = estimate.surrogate
-        for draw, signal, estimator in estimate.served:
-            memory = self.memory.get(draw.name, {})
-            own = estimator.own_loss(draw, signal, memory)
-            surrogate = surrogate if own is None else surrogate + own
-            updated = estimator.update(draw, signal, memory)
-            if updated is not memory:
-                self.memory[draw.name] = updated
+        surrogate, self.memory = self.learn(estimate, self.memory)
         return estimate.loss.detach() + (surrogate - surrogate.detach())
 
     def _register_critics(self, executor: Executor) -> None:
@@ -279,6 +320,13 @@ class Objective(PyroELBO):
 
     def _assignment(self) -> Assignment:
         return Assignment(type(self).__name__, self.estimator, self.sites, self._reads_baselines)
+
+
+def _with_gradients(step: Step, leaves: Sequence[Tensor]) -> Tensor:
+    """A scalar of the step's loss, with the step's gradient for each of ``leaves``."""
+    arriving = [(leaf, gradient) for leaf, gradient in zip(leaves, step.gradients, strict=True) if gradient is not None]
+    terms = [((leaf - leaf.detach()) * gradient).sum() for leaf, gradient in arriving]
+    return step.loss + sum(terms) if terms else step.loss
 
 
 def needs_guide(objective: Objective, program: Program) -> None:

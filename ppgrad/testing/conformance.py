@@ -38,11 +38,12 @@ PARTICLES = 2
 
 @dataclass(frozen=True)
 class Case:
-    """An estimator on a problem that it can serve."""
+    """An estimator on a problem that it can serve; ``compile`` as for `Objective`."""
 
     estimator: Estimator
     name: str
     problem: Problem
+    compile: bool | str = False
 
     def __str__(self) -> str:
         return f"{self.estimator!r}-{self.name}".replace(" ", "")
@@ -50,7 +51,7 @@ class Case:
     @property
     def objective(self) -> Objective:
         """The problem's objective, with the estimator wherever it can serve and the default elsewhere."""
-        options = {"num_particles": PARTICLES, **self.problem.options}
+        options = {"num_particles": PARTICLES, "compile": self.compile, **self.problem.options}
         return self.problem.objective(sites=_wherever(self.estimator, [], self.problem), **options)
 
 

@@ -1,0 +1,222 @@
+"""Gradients as compiled functions of parameters, arguments and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from ppgrad.core import InvalidInput, Memory, NonFinite, PpgradError, Unsupported
+from ppgrad.engine.compiled import Compiled, compiled
+from ppgrad.engine.entries import Entry, Record
+from ppgrad.engine.execute import Executor
+from ppgrad.engine.held import fingerprint, is_data
+from ppgrad.engine.lanes import LaneTensors, vectorized
+from ppgrad.engine.prepare import Prepared, explain_nonfinite
+from ppgrad.engine.record import Program
+
+_REMEMBERED = 64
+"""How many graphs an objective remembers."""
+
+Memories = Mapping[str, Memory]
+
+
+class Compilable(Protocol):
+    """What compiling needs of an objective."""
+
+    compile: bool | str
+    graphs: dict[Any, Compiled | None]
+
+    def estimate(
+        self,
+        executor: Executor,
+        token: Tensor | float = 0.0,
+        replacements: Mapping[int, Tensor] | None = None,
+        memory: Memories | None = None,
+    ) -> Any: ...
+
+    def learn(self, estimate: Any, memory: Memories) -> tuple[Tensor, dict[str, Memory]]: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One gradient from a compiled graph.
+
+    Args:
+        loss: minus the objective.
+        gradients: of the loss, for each parameter of the program and then of the critics; None where none arrives.
+        memory: what the estimators remember from now on.
+        records: the executions, of which the rewards are kept.
+    """
+
+    loss: Tensor
+    gradients: Sequence[Tensor | None]
+    memory: dict[str, Memory]
+    records: tuple[Record, ...]
+
+
+def trained(prepared: Prepared) -> list[Tensor]:
+    """The parameters of the program, and of the critics that are trained beside it."""
+    critics = [p for module in prepared.executor.assignment.modules() for p in module.parameters() if p.requires_grad]
+    return [*prepared.parameters.values(), *critics]
+
+
+def compiled_step(objective: Compilable, prepared: Prepared, memory: Memories) -> Step | None:
+    """One gradient, with what estimators and critics learn from it; None on a machine without a compiler."""
+    originals = trained(prepared)
+    templates: list[Record] = []
+
+    def step(inputs: Any) -> Any:
+        leaves, arguments, memory = inputs
+        parameters = [leaf.detach().requires_grad_() for leaf in leaves]
+        replacements = {id(old): new for old, new in zip(originals, parameters, strict=True)}
+        with _traceable(prepared.executor, arguments), LaneTensors(0.0, replacements):
+            estimate = objective.estimate(prepared.executor, 0.0, replacements, memory)
+            surrogate, learned = objective.learn(estimate, memory)
+            gradients = _gradients(surrogate, parameters)
+        templates[:] = [Record(tuple(_rewards_only(record))) for record in estimate.records]
+        rewards = [[entry.reward for entry in record.entries] for record in templates]
+        return estimate.loss.detach(), gradients, learned, rewards
+
+    inputs = ([leaf.detach() for leaf in originals], _tensors(prepared.executor.program), _plain(memory))
+    graph = _remembered(objective, prepared, ("step",), step, inputs, templates)
+    if graph is None:
+        return None
+    loss, gradients, learned, rewards = graph(inputs)
+    records = [
+        Record(tuple(replace(entry, reward=reward) for entry, reward in zip(record.entries, values, strict=True)))
+        for record, values in zip(graph.about, rewards, strict=True)
+    ]
+    found = Step(loss, gradients, learned, tuple(records))
+    _check_finite(prepared, found)
+    return found
+
+
+def _check_finite(prepared: Prepared, step: Step) -> None:
+    """Raise if a number of a compiled gradient is NaN or infinite, naming the site if another run shows it."""
+    found = [step.loss, *(gradient for gradient in step.gradients if gradient is not None)]
+    if not bool(torch.isfinite(torch.stack([tensor.sum() for tensor in found])).all()):
+        explain_nonfinite(prepared.executor)
+        raise NonFinite("The loss or a gradient of the compiled program is NaN or infinite. Keep its numbers finite.")
+
+
+def compiled_replicates(
+    objective: Compilable, prepared: Prepared, size: int, memory: Memories
+) -> tuple[list[Tensor | None], Tensor] | None:
+    """``size`` gradients of the loss for each parameter, and the losses; None on a machine without a compiler."""
+    originals = list(prepared.parameters.values())
+
+    def replicates(inputs: Any) -> Any:
+        leaves, arguments, memory = inputs
+        lanes = [leaf.expand(size, *leaf.shape).detach().requires_grad_() for leaf in leaves]
+
+        def one(token: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+            replacements = {id(old): new for old, new in zip(originals, parameters, strict=True)}
+            estimate = objective.estimate(prepared.executor, token, replacements, memory)
+            return estimate.surrogate, estimate.loss
+
+        with _traceable(prepared.executor, arguments):
+            surrogates, losses = vectorized(one, *lanes, lanes=size)
+            return _gradients(surrogates.sum(), lanes), losses.detach()
+
+    inputs = ([leaf.detach() for leaf in originals], _tensors(prepared.executor.program), _plain(memory))
+    graph = _remembered(objective, prepared, ("replicates", size), replicates, inputs)
+    return None if graph is None else graph(inputs)
+
+
+def _remembered(
+    objective: Compilable, prepared: Prepared, what: Any, function: Any, inputs: Any, about: Any = ()
+) -> Compiled | None:
+    """The graph of ``function``, traced and compiled where this program, its shapes and settings are new."""
+    leaves, structure = tree_flatten(inputs)
+    shapes = tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
+    backend = "inductor" if objective.compile is True else str(objective.compile)
+    program = prepared.executor.program
+    names = tuple(prepared.parameters)
+    key = (what, backend, program.model, program.guide, structure, shapes, names, fingerprint(program))
+    if key not in objective.graphs:
+        name = getattr(program.model, "__name__", type(program.model).__name__)
+        graph = compiled(function, inputs, f"{what[0]} of {name}", backend)
+        if graph is not None:
+            graph.about = list(about)
+        while len(objective.graphs) >= _REMEMBERED:
+            objective.graphs.pop(next(iter(objective.graphs)))
+        objective.graphs[key] = graph
+    return objective.graphs[key]
+
+
+def _gradients(surrogate: Tensor, parameters: list[Tensor]) -> list[Tensor | None]:
+    if not parameters or not surrogate.requires_grad:
+        return [None] * len(parameters)
+    return list(torch.autograd.grad(surrogate, parameters, allow_unused=True))
+
+
+def _rewards_only(record: Record) -> Iterator[Entry]:
+    for entry in record.entries:
+        if entry.reward is not None:
+            yield replace(
+                entry, cost=None, draw=None, alternatives=None, base=None, relaxed=None, gradients=None, stopped=None
+            )
+
+
+def _plain(memory: Memories) -> dict[str, dict[str, Tensor]]:
+    return {site: dict(values) for site, values in sorted(memory.items()) if values}
+
+
+def _tensors(program: Program) -> list[Tensor]:
+    """The tensors among a program's arguments.
+
+    Raises:
+        InvalidInput: an argument is a NumPy array, which compiling would make a constant.
+    """
+    leaves = tree_flatten((program.args, dict(program.kwargs)))[0]
+    if any(isinstance(leaf, np.ndarray) for leaf in leaves):
+        raise InvalidInput(
+            "compile=True makes a constant of an argument that is a NumPy array. Pass torch.as_tensor(…)."
+        )
+    return [leaf.detach() for leaf in leaves if is_data(leaf)]
+
+
+class _Latest(Messenger):
+    """Knows the name of the site that was reached last."""
+
+    name = ""
+
+    def _pyro_sample(self, message: Any) -> None:
+        self.name = message["name"]
+
+
+@contextmanager
+def _traceable(executor: Executor, arguments: list[Tensor]) -> Iterator[None]:
+    """The program takes ``arguments`` in place of its tensors; what it does may not depend on values.
+
+    Raises:
+        Unsupported: it does.
+    """
+    program, vectorize = executor.program, executor.vectorize
+    leaves, structure = tree_flatten((program.args, dict(program.kwargs)))
+    remaining = iter(arguments)
+    args, kwargs = tree_unflatten([next(remaining) if is_data(leaf) else leaf for leaf in leaves], structure)
+    executor.program = replace(program, args=args, kwargs=kwargs)
+    latest = _Latest()
+    try:
+        with latest, torch.enable_grad():
+            yield
+    except PpgradError:
+        raise
+    except Exception as error:
+        where = f"after site '{latest.name}'" if latest.name else "before its first site"
+        reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+        raise Unsupported(
+            f"The program cannot be compiled: what it does {where} depends on a value, or leaves torch ({reason}). "
+            "Choose by torch.where, or write compile=False."
+        ) from error
+    finally:
+        executor.program, executor.vectorize = program, vectorize
