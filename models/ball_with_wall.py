@@ -80,4 +80,5 @@ def problem(mean: float = 0.85, std: float = 0.1, episodes: int = 1) -> ppgrad.P
         about="a ball thrown over a wall: the return jumps",
         exact=lambda: exact_gradient(env, policy, episodes),
         smooth=False,
+        training={"estimator": "score+loo", "num_particles": 64, "steps": 300, "learning_rate": 0.02},
     )

@@ -10,35 +10,17 @@ with the other episodes as a baseline:
 itself, in NumPy, and replicates run in a loop. Both have the same dynamics and the same initial states, so their
 gradients have one distribution.
 
+    ppgrad train models/cartpole.py --set simulator=gymnasium
+
 Source: Barto, Sutton & Anderson (1983); Williams (1992).
 """
 
 from __future__ import annotations
 
-import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
 
 import ppgrad
 from ppgrad.envs import CartPole, GymnasiumEnv
-
-
-class Policy(nn.Module):
-    """Observations ``(…, 4)`` to a Categorical over left and right.
-
-    Args:
-        hidden: units of the hidden layer.
-        seed: of the initial weights; the global generators are left alone.
-    """
-
-    def __init__(self, hidden: int, seed: int):
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.logits = nn.Sequential(nn.Linear(4, hidden), nn.Tanh(), nn.Linear(hidden, 2))
-
-    def forward(self, observation: Tensor) -> dist.Distribution:
-        return dist.Categorical(logits=self.logits(observation))
 
 
 def problem(
@@ -51,15 +33,18 @@ def problem(
         horizon: the most steps of an episode; Gymnasium's has 500.
         episodes: size of the plate; the objective adds up over it.
         hidden: units of the hidden layer.
-        seed: of the network's initial weights.
+        seed: of the network's initial weights; the global generators are left alone.
     """
     if simulator not in ("torch", "gymnasium"):
         raise ppgrad.InvalidInput(f"simulator={simulator!r}: write 'torch' or 'gymnasium'.")
     env = CartPole() if simulator == "torch" else GymnasiumEnv("CartPole-v1")
-    policy = Policy(hidden, seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        policy = ppgrad.CategoricalPolicy(4, 2, hidden=(hidden,))
     return ppgrad.Problem(
         model=ppgrad.rollout(env, policy, horizon, episodes=episodes),
         objective=ppgrad.ExpectedReturn,
         about=f"balancing a pole, simulated by {simulator}",
         smooth=False,
+        training={"estimator": "score+loo=episodes", "num_particles": 1, "steps": 150, "learning_rate": 0.02},
     )

@@ -2,8 +2,8 @@
 
     ppgrad compare models/gymnasium_policy.py --set id=Acrobot-v1
 
-Observations are flattened. Discrete actions get a Categorical, real ones a Normal with a standard deviation of its
-own for each number. Gymnasium is NumPy: no gradient goes through the environment, only through the densities of the
+Observations are flattened. Discrete actions get a `CategoricalPolicy`, real ones a `GaussianPolicy` with a standard
+deviation of its own for each number. Gymnasium is NumPy: no gradient goes through the environment, only through the densities of the
 actions, so that the score function is the one to choose. Episodes are in one plate, and the others are each one's
 baseline:
 
@@ -16,45 +16,34 @@ from __future__ import annotations
 
 import math
 
-import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
 
 import ppgrad
 from ppgrad.envs import Box, GymnasiumEnv
 
 
-class Policy(nn.Module):
-    """Observations, flattened, to a Categorical or a Normal over the actions of an environment.
+def fitting_policy(env: GymnasiumEnv, hidden: int, seed: int) -> ppgrad.Policy:
+    """A policy from flattened observations of an environment to its actions.
 
     Args:
         env: whose spaces it fits.
         hidden: units of the hidden layer.
         seed: of the initial weights; the global generators are left alone.
     """
-
-    def __init__(self, env: GymnasiumEnv, hidden: int, seed: int):
-        super().__init__()
-        shape = env.vector(1).single_observation_space.shape
-        self.space = env.action_space
-        if not shape:
-            raise ppgrad.InvalidInput(f"{env}: this policy reads arrays of real numbers. Write another id.")
-        real = isinstance(self.space, Box)
-        outputs = math.prod(self.space.shape) if real else self.space.count
-        if isinstance(outputs, tuple):
-            raise ppgrad.InvalidInput(f"{env}: this policy takes one discrete action at a time. Write another id.")
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.network = nn.Sequential(nn.Linear(math.prod(shape), hidden), nn.Tanh(), nn.Linear(hidden, outputs))
-        if real:
-            self.log_std = nn.Parameter(torch.zeros(self.space.shape))
-
-    def forward(self, observation: Tensor) -> dist.Distribution:
-        output = self.network(observation.flatten(1))
-        if not isinstance(self.space, Box):
-            return dist.Categorical(logits=output)
-        mean = output.reshape(-1, *self.space.shape)
-        return dist.Normal(mean, self.log_std.exp()).to_event(len(self.space.shape))
+    observations, actions = env.vector(1).single_observation_space.shape, env.action_space
+    if not observations:
+        raise ppgrad.InvalidInput(f"{env}: this policy reads arrays of real numbers. Write another id.")
+    features = math.prod(observations)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if isinstance(actions, Box) and len(actions.shape) == 1:
+            return ppgrad.GaussianPolicy(features, *actions.shape, state_dependent=False, hidden=(hidden,))
+        if isinstance(actions, Box) or not isinstance(actions.count, int):
+            raise ppgrad.InvalidInput(
+                f"{env}: this policy gives one discrete action or a vector, and the actions are {actions}. "
+                "Write another id."
+            )
+        return ppgrad.CategoricalPolicy(features, actions.count, hidden=(hidden,))
 
 
 def problem(
@@ -70,10 +59,11 @@ def problem(
         seed: of the network's initial weights.
     """
     env = GymnasiumEnv(id)
-    policy = Policy(env, hidden, seed)
+    policy = fitting_policy(env, hidden, seed)
     return ppgrad.Problem(
-        model=ppgrad.rollout(env, policy, horizon, episodes=episodes),
+        model=ppgrad.rollout(env, lambda observation: policy(observation.flatten(1)), horizon, episodes=episodes),
         objective=ppgrad.ExpectedReturn,
         about=f"a network that plays {id}",
         smooth=False,
+        training={"estimator": "score+loo=episodes", "num_particles": 1, "steps": 150, "learning_rate": 0.02},
     )

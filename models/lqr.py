@@ -88,4 +88,11 @@ def problem(
         objective=ppgrad.ExpectedReturn,
         about="linear-quadratic control with a linear policy",
         exact=lambda: {"policy.gain": episodes * env.gradient(policy.gain, std, horizon)},
+        training={
+            "estimator": "pathwise",
+            "num_particles": 64,
+            "steps": 100,
+            "learning_rate": 0.5,
+            "schedule": "linear",
+        },
     )

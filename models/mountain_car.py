@@ -55,4 +55,11 @@ def problem(weight: float = 1.0, std: float = 0.5, horizon: int = 200, episodes:
         objective=ppgrad.ExpectedReturn,
         about="rocking a weak car up a hill; the bonus at the goal is a jump",
         smooth=False,
+        training={
+            "estimator": "score+loo=episodes",
+            "num_particles": 1,
+            "steps": 100,
+            "learning_rate": 0.05,
+            "schedule": "linear",
+        },
     )

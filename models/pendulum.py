@@ -9,56 +9,55 @@ Over a short horizon pathwise is far less noisy. But an upright pendulum is unst
 Jacobians grows with the horizon, and the variance of pathwise with it.
 
     ppgrad compare models/pendulum.py --set horizon=20
+    ppgrad train models/pendulum.py
+
+An episode of 50 steps, from anywhere, is long enough to learn what a whole one of 200 needs.
 
 Source: Metz et al. (2021), Gradients are not all you need; Parmas et al. (2018), PIPPS.
 """
 
 from __future__ import annotations
 
-import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
 
 import ppgrad
 from ppgrad.envs import Pendulum
 
 
-class Policy(nn.Module):
-    """Observations (cos θ, sin θ, ω) to N(2 tanh m(o), e^{2λ}) over torques; λ is a parameter.
+def swinging_policy(hidden: int = 32, std: float = 0.5, seed: int = 0) -> ppgrad.GaussianPolicy:
+    """Observations (cos θ, sin θ, ω) to torques: 2 tanh of a Normal whose standard deviation is a parameter.
 
     Args:
         hidden: units of each of the two hidden layers.
-        std: initial e^λ.
+        std: initial standard deviation of the raw torque, before it is squashed.
         seed: of the initial weights; the global generators are left alone.
     """
-
-    def __init__(self, hidden: int, std: float, seed: int):
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.mean = nn.Sequential(
-                nn.Linear(3, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1)
-            )
-        self.log_std = nn.Parameter(torch.tensor([std]).log())
-
-    def forward(self, observation: Tensor) -> dist.Distribution:
-        mean = 2.0 * torch.tanh(self.mean(observation))
-        return dist.Normal(mean, self.log_std.exp()).to_event(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return ppgrad.GaussianPolicy(
+            3, 1, state_dependent=False, squash=True, bounds=(-2.0, 2.0), scale=std, hidden=(hidden, hidden)
+        )
 
 
-def problem(horizon: int = 20, episodes: int = 8, hidden: int = 32, std: float = 0.5, seed: int = 0) -> ppgrad.Problem:
+def problem(horizon: int = 50, episodes: int = 16, hidden: int = 32, std: float = 0.5, seed: int = 0) -> ppgrad.Problem:
     """A network that drives Pendulum.
 
     Args:
         horizon: steps of an episode; Gymnasium's has 200.
         episodes: size of the plate; the objective adds up over it.
-        hidden: units of each hidden layer.
-        std: initial standard deviation of the torque.
-        seed: of the network's initial weights.
+        hidden, std, seed: of `swinging_policy`.
     """
-    policy = Policy(hidden, std, seed)
+    policy = swinging_policy(hidden, std, seed)
     return ppgrad.Problem(
         model=ppgrad.rollout(Pendulum(), policy, horizon, episodes=episodes),
         objective=ppgrad.ExpectedReturn,
         about="swinging up a pendulum, differentiable dynamics",
+        training={
+            "estimator": "pathwise",
+            "num_particles": 1,
+            "steps": 200,
+            "learning_rate": 0.02,
+            "schedule": "linear",
+            "max_grad_norm": 10.0 * episodes,
+        },
     )

@@ -39,9 +39,12 @@ class History:
         grad/variance, grad/snr: of one estimate, from the estimates of the latest steps; see `GradientNoise`.
         rollout/ep_rew_mean: mean undiscounted reward of an episode. An episode is an element of the
             plates that all reward sites share, in one particle.
+        rollout/ep_len_mean: mean number of steps of an episode, where the program says when it is over, as
+            `rollout` does.
         eval/mean_reward, eval/loss: the same of fresh runs under a seed of their own.
         time/time_elapsed: seconds since the run began, over all of its resumptions.
-        time/total_timesteps, time/fps: rewards earned so far, and for a second.
+        time/total_timesteps, time/fps: steps of all episodes so far, and for a second; rewards, where the program
+            does not say when an episode is over.
     """
 
     metrics: DataFrame

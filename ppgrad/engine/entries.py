@@ -24,7 +24,10 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Entry:
-    """One site of a `Record`: over all lanes, padded to a common number of plate dimensions."""
+    """One site of a `Record`: over all lanes, padded to a common number of plate dimensions.
+
+    ``active`` is false where nothing depends on the draw, None where the program does not say.
+    """
 
     name: str
     plates: Plates
@@ -40,6 +43,7 @@ class Entry:
     gradients: Tensor | None
     stopped: Stopped | None = None
     reward: Tensor | None = None
+    active: Tensor | None = None
 
 
 @dataclass(frozen=True)

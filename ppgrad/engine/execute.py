@@ -242,6 +242,8 @@ class Executor:
             kept: dict[str, Any] = {} if cost is None else {"cost": cost}
             if site.kind == "reward":
                 kept["reward"] = site.reward.detach()
+            if site.is_random and site.active is not None:
+                kept["active"] = site.active.expand(site.fn.batch_shape)
             estimator, drawn = site.estimator, site.drawn
             if estimator is not None and drawn is not None:
                 if drawn.grid_index is not None:
@@ -250,8 +252,6 @@ class Executor:
                     kept |= {"value": site.value, "log_prob": site.density, "extras": dict(drawn.extras)}
                     if site.context is not None:
                         kept["context"] = _tensors_only(site)
-                    if site.active is not None:
-                        kept["active"] = site.active.expand(site.fn.batch_shape)
             tensors.append(kept)
         if self.couples_lanes and branch is None and torch.is_grad_enabled() and any(map(_stops, sites)):
             for kept, terms in zip(tensors, stopped_terms(self.program, sampler, traces, self.costs), strict=True):
@@ -286,6 +286,7 @@ class Executor:
             reward = padded(kept["reward"], depth) if "reward" in kept else None
             if reward is not None and self.grid:
                 reward = _weighted(reward, log_weight).detach()
+            active = padded(kept["active"], depth) if "active" in kept else None
             draw = alternatives = base = relaxed = gradients = None
             if "log_prob" in kept:
                 draw = Draw(
@@ -297,7 +298,7 @@ class Executor:
                     kept.get("context"),
                     {key: padded(extra, depth, batch) for key, extra in kept["extras"].items()},
                     discount,
-                    padded(kept["active"], depth) if "active" in kept else None,
+                    active,
                 )
             if "alternatives" in kept:
                 alternatives = torch.stack([padded(cost, depth, batch) for cost in kept["alternatives"]])
@@ -322,6 +323,7 @@ class Executor:
                     gradients,
                     _stopped(kept, depth),
                     reward=reward,
+                    active=active,
                 )
             )
         return Record(tuple(entries))

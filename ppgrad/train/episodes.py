@@ -17,17 +17,21 @@ class Earned(NamedTuple):
     Args:
         mean: undiscounted reward of an episode, averaged.
         episodes: how many: particles × elements of the plates that all reward sites share.
-        rewards: how many were earned, over all episodes.
+        steps: how many were taken, over all episodes: draws that are active, where the program says which are
+            (``infer={"active": …}``, as `rollout` does), else rewards.
+        length: draws of an episode that are active, averaged; None where the program does not say.
     """
 
     mean: float
     episodes: int
-    rewards: int
+    steps: int
+    length: float | None
 
 
 def earned(records: Sequence[Record], lanes: int) -> Earned | None:
     """What ``records`` of ``lanes`` runs earned, or None for a program without a reward site."""
     total, episodes, rewards = torch.zeros(()), 0, 0
+    active, length = torch.zeros(()), torch.zeros(())
     for record in records:
         sites = [(entry.plates, entry.reward) for entry in record.entries if entry.reward is not None]
         if not sites:
@@ -37,4 +41,12 @@ def earned(records: Sequence[Record], lanes: int) -> Earned | None:
         episodes = max(episodes, lanes * slices)
         total = total + torch.stack([reward.sum() for _, reward in sites]).sum() / slices
         rewards += sum(reward.numel() for _, reward in sites)
-    return Earned(float(total) / lanes, episodes, rewards) if episodes else None
+        masks = [entry.active for entry in record.entries if entry.active is not None]
+        if masks and not any(entry.is_summed_over for entry in record.entries):
+            taken = torch.stack([mask.sum() for mask in masks]).sum()
+            active, length = active + taken, length + taken / slices
+    if not episodes:
+        return None
+    if not active:
+        return Earned(float(total) / lanes, episodes, rewards, None)
+    return Earned(float(total) / lanes, episodes, int(active), float(length) / lanes)

@@ -80,7 +80,7 @@ class Trainer:
         self.step = 0
         self.table = Table()
         self._noise = GradientNoise()
-        self._elapsed, self._rewards = 0.0, 0
+        self._elapsed, self._timesteps = 0.0, 0
         self._saved_at: int | None = None
         self._row: dict[str, float] = {}
         self._earned: Earned | None = None
@@ -186,7 +186,7 @@ class Trainer:
                 "vectorize": self._prepared.executor.vectorize,
                 "metrics": self.table.state(),
                 "elapsed": self._elapsed,
-                "rewards": self._rewards,
+                "timesteps": self._timesteps,
             },
         )
         self._saved_at = self.step
@@ -209,7 +209,7 @@ class Trainer:
         self._prepared.executor.vectorize &= saved["vectorize"]
         self.table.restore(saved["metrics"])
         self.step = self._saved_at = saved["step"]
-        self._elapsed, self._rewards = saved["elapsed"], saved["rewards"]
+        self._elapsed, self._timesteps = saved["elapsed"], saved["timesteps"]
         logger.info("Going on from step %s of %s", self.step, path)
 
     def _fingerprint(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
@@ -236,14 +236,16 @@ class Trainer:
         self.step += 1
         if self._earned is not None:
             row["rollout/ep_rew_mean"] = self._earned.mean
-            self._rewards += self._earned.rewards
+            if self._earned.length is not None:
+                row["rollout/ep_len_mean"] = self._earned.length
+            self._timesteps += self._earned.steps
         if self._evaluation is not None and self.step % (settings.evaluate_every or 1) == 0:
             row |= self._evaluation(self._program_now, block_seed(_EVALUATIONS + (settings.seed or 0), self.step))
         self._elapsed = time.perf_counter() - self._begin
         row["time/time_elapsed"] = self._elapsed
         if self._earned is not None:
-            row["time/total_timesteps"] = self._rewards
-            row["time/fps"] = self._rewards / self._elapsed
+            row["time/total_timesteps"] = self._timesteps
+            row["time/fps"] = self._timesteps / self._elapsed
         return row
 
     @property
