@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -31,6 +32,7 @@ from ppgrad.engine.noise import shared_noise
 from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
 from ppgrad.engine.stopped import stopped_terms
 from ppgrad.engine.together import with_lanes
+from ppgrad.engine.validity import check_run
 
 BRANCHES_AT_ONCE = 4096
 """How many grid points of one particle run together."""
@@ -41,11 +43,12 @@ Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run takes beside the program: see `Executor.execute`."""
+    """What a run takes beside the program: see `Executor.execute`. The distributions may be checked after it."""
 
     token: Tensor | float
     replacements: Mapping[int, Tensor]
     memory: Mapping[str, Memory]
+    checks_after: bool = False
 
 
 @dataclass
@@ -65,6 +68,7 @@ class Executor:
         vectorize: whether lanes may run under vmap.
         max_looped: the most grid points to go through in a loop; None for any number.
         couples_lanes: the objective is no sum over costs: every draw acts on all of it.
+        checks_after: the distributions are checked once after the run, not one by one while it runs.
         together: densities that are alike are evaluated in one call; False to see the gradient of each.
     """
 
@@ -80,6 +84,7 @@ class Executor:
     max_looped: int | None = None
     discounts: Callable[[Sequence[Site]], Sequence[float]] | None = None
     noises: dict[str, tuple[Draws, torch.Size]] = field(default_factory=dict)
+    checks_after: bool = True
     together: bool = True
 
     @property
@@ -116,6 +121,20 @@ class Executor:
         """
         inputs = Inputs(token, replacements or {}, memory or {})
         state = pyro.util.get_rng_state()
+        if isinstance(token, Tensor) or not (self.checks_after and dist.is_validation_enabled()):
+            return self._grown(inputs, state)
+        try:
+            with pyro.validation_enabled(False):
+                return self._grown(replace(inputs, checks_after=True), state)
+        except PpgradError:
+            raise
+        except Exception:
+            pyro.util.set_rng_state(state)
+        records = self._grown(inputs, state)  # the distributions' own checks say what is wrong
+        self.checks_after = False  # nothing was, and would not be the next time
+        return records
+
+    def _grown(self, inputs: Inputs, state: dict[str, Any]) -> list[Record]:
         while True:
             try:
                 return self._execute(inputs)
@@ -155,6 +174,8 @@ class Executor:
                 ) -> Run:
                     own = {} if branch is None or branch.shift is None else {"shift": branch.shift[0, 0]}
                     run = self._lane(inputs, index, noise, branch, own)
+                    if inputs.checks_after and branch is None:
+                        check_run(run.sites)
                     return Run(run.sites, with_lanes(run.tensors, self.together))
 
                 runs.append(self._with_alternatives(one_lane))
@@ -247,8 +268,8 @@ class Executor:
         if len(runs) == 1:
             return [self._record(runs[0])]
         if len({run.structure for run in runs}) == 1:
-            shape = (self.particles, self.grid_points)
-            tensors = tree_map(lambda *lanes: _stack(lanes, shape), *(run.tensors for run in runs))
+            lanes = (self.particles, self.grid_points)
+            tensors = tree_map(lambda *x: torch.cat(x).reshape(*lanes, *x[0].shape[2:]), *(run.tensors for run in runs))
             return [self._record(Run(runs[0].sites, tensors))]
         depth = max(run.depth for run in runs)
         return [self._record(run, depth) for run in runs]
@@ -375,7 +396,3 @@ def _stopped(kept: Mapping[str, Any], depth: int) -> Stopped | None:
 
 def _first(lanes: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor[0] for name, tensor in lanes.items()}
-
-
-def _stack(lanes: tuple[Tensor, ...], shape: tuple[int, int]) -> Tensor:
-    return torch.cat(lanes).reshape(*shape, *lanes[0].shape[2:])

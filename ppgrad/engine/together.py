@@ -71,7 +71,7 @@ def _stacked(fns: Sequence[Any]) -> Any:
 def with_lanes(kept: Sequence[Mapping[str, Any]], together: bool) -> list[dict[str, Any]]:
     """The tensors of one run, with two lane dimensions of size one in front.
 
-    Where the densities were evaluated apart, the gradient of no tensor touches what another came from.
+    Not ``together``, the gradient of no cost or density touches what another came from.
     """
     result: list[dict[str, Any]] = [dict(one) for one in kept]
     groups: dict[Any, list[tuple[dict[str, Any], str]]] = {}
@@ -79,7 +79,7 @@ def with_lanes(kept: Sequence[Mapping[str, Any]], together: bool) -> list[dict[s
         for key, x in one.items():
             if not isinstance(x, Tensor):
                 one[key] = tree_map(_lifted, x) if x else x
-            elif x.requires_grad and not (together and key == "log_prob"):
+            elif x.requires_grad and not (together and key in ("cost", "log_prob")):
                 one[key] = _lifted(x)
             else:
                 groups.setdefault((x.shape, x.dtype, x.requires_grad), []).append((one, key))
