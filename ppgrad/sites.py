@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.poutine.runtime import get_plates
+from pyro.poutine.runtime import Message, am_i_wrapped, apply_stack, get_plates
 from torch import Tensor
 
 from ppgrad.core.errors import InvalidProgram
@@ -58,10 +58,18 @@ def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = 
     value = torch.as_tensor(value)
     if not value.is_floating_point():
         value = value.to(torch.get_default_dtype())
-    _check_shape(name, value)
-    factor = dist.Unit(value, has_rsample=True, validate_args=False)
+    factor = _Earned(value, has_rsample=True, validate_args=False)
     observed = value.new_empty(factor.shape())
-    pyro.sample(name, factor, obs=observed, infer={"is_auxiliary": True, "reward": True, "time": time})
+    infer = {"is_auxiliary": True, "reward": True, "time": time}
+    if not am_i_wrapped():
+        pyro.sample(name, factor, obs=observed, infer=infer)
+        return
+    try:
+        message = _sent(name, factor, observed, infer)
+    except ValueError:
+        _check_shape(name, value, get_plates())
+        raise
+    _check_shape(name, value, get_plates() if message["stop"] else message["cond_indep_stack"])
 
 
 def cost(name: str, value: Tensor | np.ndarray | float, *, time: int | None = None) -> None:
@@ -70,12 +78,47 @@ def cost(name: str, value: Tensor | np.ndarray | float, *, time: int | None = No
     reward(name, -(value.int() if value.dtype == torch.bool else value), time=time)
 
 
-def _check_shape(name: str, value: Tensor) -> None:
-    plates = {frame.dim: frame for frame in get_plates() if frame.dim is not None}
+class _Earned(dist.Unit):
+    """A `Unit` that is itself where nothing has to be broadcast."""
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> dist.TorchDistribution:
+        return self if tuple(batch_shape) == self.batch_shape else super().expand(batch_shape, _instance)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.log_factor if value.shape[:-1] == self.batch_shape else super().log_prob(value)
+
+
+def _sent(name: str, fn: dist.TorchDistribution, obs: Tensor, infer: dict[str, Any]) -> Message[..., Any]:
+    """``pyro.sample`` of an observed value: the message that the handlers leave, with the plates in it."""
+    message: Message[..., Any] = {
+        "type": "sample",
+        "name": name,
+        "fn": fn,
+        "is_observed": True,
+        "args": (),
+        "kwargs": {},
+        "value": obs,
+        "infer": infer,
+        "scale": 1.0,
+        "mask": None,
+        "cond_indep_stack": (),
+        "done": False,
+        "stop": False,
+        "continuation": None,
+    }
+    apply_stack(message)
+    return message
+
+
+def _check_shape(name: str, value: Tensor, frames: Sequence[Any]) -> None:
+    if value.dim() == 0:
+        return
+    plates = {frame.dim: frame for frame in frames if frame.dim is not None}
     depth = max((-dim for dim in plates), default=0)
     expected = tuple(plates[dim].size if dim in plates else 1 for dim in range(-depth, 0))
-    fits = value.dim() <= depth and all(
-        size in (1, expected[dim]) for dim, size in zip(range(-value.dim(), 0), value.shape, strict=True)
+    sizes = value.shape
+    fits = len(sizes) <= depth and all(
+        size in (1, wanted) for size, wanted in zip(sizes, expected[depth - len(sizes) :], strict=True)
     )
     if not fits:
         around = ", ".join(f"'{frame.name}' of size {frame.size}" for frame in plates.values()) or "none"

@@ -26,5 +26,9 @@ class Constant(Baseline):
     def examples(cls) -> tuple[Self, ...]:
         return (cls(1.5),)
 
+    @property
+    def joins_steps(self) -> bool:
+        return True
+
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         return torch.full_like(signal.value, -self.value)

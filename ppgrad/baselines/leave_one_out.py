@@ -48,6 +48,10 @@ class LeaveOneOut(Baseline):
         return None
 
     @property
+    def joins_steps(self) -> bool:
+        return True
+
+    @property
     def compares_particles(self) -> bool:
         return self.over is None
 

@@ -14,10 +14,12 @@ from torch.distributions import Distribution, Independent, Transform, Transforme
 
 from ppgrad.core.errors import Unsupported
 
+_WRAPPERS = (Independent, MaskedDistribution, dist.torch_distribution.ExpandedDistribution)
 
-def distribution_name(fn: object) -> str:
+
+def distribution_name(fn: Any) -> str:
     """The class name a person would use, looking through ``to_event``, ``mask`` and ``expand``."""
-    while isinstance(fn, (Independent, MaskedDistribution, dist.torch_distribution.ExpandedDistribution)):
+    while hasattr(fn, "base_dist") and isinstance(fn, _WRAPPERS):
         fn = fn.base_dist
     return type(fn).__name__
 

@@ -144,19 +144,27 @@ class Signal:
         """
         return _given(self._gradients)
 
+    def lies_in(self, lanes: Sequence[int]) -> bool:
+        """Whether all of it has one number for each of ``lanes``."""
+        shared = (self.others, self.without)
+        return all(x.shape[:2] == lanes for x in (*self._parts.values(), *(x for x in shared if x is not None)))
+
     @property
     def base(self) -> Tensor:
         """The downstream cost of the value drawn, over the same costs as `alternatives`."""
         return _given(self._base)
 
     @classmethod
-    def joined(cls, signals: Sequence[Signal]) -> Signal:
-        """The signals of one site in groups of lanes, put together along the first lane dimension."""
+    def joined(cls, signals: Sequence[Signal], dim: int = 0) -> Signal:
+        """Signals put together along a lane dimension.
+
+        Along the first: those of one site in groups of lanes; along the second: those of many sites.
+        """
         parts: dict[Plates, Tensor] = {}
         for plates in {plates for signal in signals for plates in signal._parts}:
             like = next(signal._parts[plates] for signal in signals if plates in signal._parts)
             zero = torch.zeros_like(like)
-            parts[plates] = torch.cat([signal._parts.get(plates, zero) for signal in signals])
+            parts[plates] = torch.cat([signal._parts.get(plates, zero) for signal in signals], dim)
 
         def together(tensors: list[Tensor | None], dim: int) -> Tensor | None:
             given = [tensor for tensor in tensors if tensor is not None]
@@ -165,12 +173,12 @@ class Signal:
         return cls(
             parts,
             signals[0]._plates,
-            together([signal._alternatives for signal in signals], 1),
-            together([signal._base for signal in signals], 0),
-            together([signal._relaxed for signal in signals], 1),
-            together([signal._gradients for signal in signals], 1),
-            together([signal.others for signal in signals], 0),
-            together([signal.without for signal in signals], 0),
+            together([signal._alternatives for signal in signals], 1 + dim),
+            together([signal._base for signal in signals], dim),
+            together([signal._relaxed for signal in signals], 1 + dim),
+            together([signal._gradients for signal in signals], 1 + dim),
+            together([signal.others for signal in signals], dim),
+            together([signal.without for signal in signals], dim),
         )
 
     @cached_property
@@ -206,3 +214,14 @@ def sum_plates(cost: Tensor, plates: Plates) -> Tensor:
     """Sum ``cost`` over the dimensions of ``plates``, which stay as dimensions of size one."""
     dims = [plate.dim for plate in plates if cost.shape[plate.dim] != 1]
     return cost.sum(dims, keepdim=True) if dims else cost
+
+
+def total(terms: Sequence[Tensor]) -> Tensor:
+    """The sum of all elements of all terms, one sum for all terms of one shape."""
+    by_shape: dict[torch.Size, list[Tensor]] = {}
+    for term in terms:
+        by_shape.setdefault(term.shape, []).append(term)
+    result = torch.zeros(())
+    for alike in by_shape.values():
+        result = result + (alike[0] if len(alike) == 1 else torch.stack(alike)).sum()
+    return result

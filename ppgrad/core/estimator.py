@@ -140,6 +140,14 @@ class Estimator(_Member, ABC):
         return False
 
     @property
+    def joins_steps(self) -> bool:
+        """Whether one call of `surrogate` may serve many draws, side by side along the second lane dimension.
+
+        It then reads of a draw its log density and its plates, of a signal its value, and nothing else.
+        """
+        return False
+
+    @property
     def account(self) -> Facts:
         """The facts of this very instance."""
         return self.facts
@@ -234,6 +242,11 @@ class Baseline(_Member, ABC):
     @property
     def looks_ahead(self) -> bool:
         """Whether it reads the chain of draws that it serves."""
+        return False
+
+    @property
+    def joins_steps(self) -> bool:
+        """As for `Estimator`."""
         return False
 
     @property

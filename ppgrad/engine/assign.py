@@ -44,17 +44,22 @@ class Assignment:
         self._reads_baselines = reads_baselines
         self._met: dict[str, Estimator | None] = {}
 
-    def meet(self, message: Mapping[str, Any], info: SiteInfo) -> Estimator | None:
+    def meet(self, message: Mapping[str, Any], info: Callable[[], SiteInfo]) -> Estimator | None:
         """The estimator of a site, or None where nothing has to be estimated.
+
+        Args:
+            message: the site's.
+            info: what an estimator may know of the site; asked for when the site is met for the first time.
 
         Raises:
             Unsupported: the chosen estimator cannot serve the site.
             InvalidAssignment: two globs disagree, or a baseline would be read by nothing.
         """
-        if info.name not in self._met:
+        name = message["name"]
+        if name not in self._met:
             with undisturbed():  # a site may be met for the first time in the midst of a run
-                self._met[info.name] = self._resolve(message, info)
-        return self._met[info.name]
+                self._met[name] = self._resolve(message, info())
+        return self._met[name]
 
     def chosen(self, message: Mapping[str, Any]) -> Estimator | None:
         """What ``sites`` or else the default says of a site, without asking whether it can serve."""

@@ -32,8 +32,10 @@ class Credited(Protocol):
     def is_random(self) -> bool: ...
 
 
-def downstream_costs(sites: Sequence[Credited]) -> list[Sums]:
+def downstream_costs(sites: Sequence[Credited], detached: bool = False) -> list[Sums]:
     """For each site, in program order, the costs that can depend on it, summed by their plates.
+
+    With ``detached`` the sums carry no gradient.
 
     Only what comes after a draw can depend on it. Costs in other slices of a plate around the draw
     are left out, by two rules that hold for every program that keeps Pyro's plate semantics:
@@ -56,7 +58,7 @@ def downstream_costs(sites: Sequence[Credited]) -> list[Sums]:
         site = sites[i]
         sweep.move_to(tuple(step for step in site.sequence if step[0] not in again) if again else site.sequence)
         if site.cost is not None:
-            sweep.add(site.plates, site.cost)
+            sweep.add(site.plates, site.cost.detach() if detached else site.cost)
         if site.is_random:
             result[i] = dict(sweep.running)
             sweep.couple(site.plates)

@@ -63,7 +63,7 @@ class Record:
         """Each draw that has a surrogate, with the cost downstream of it."""
         served: list[Served] = []
         chains: dict[Any, Chain] = {}
-        for entry, parts in zip(self.entries, downstream_costs(self.entries), strict=True):
+        for entry, parts in zip(self.entries, downstream_costs(self.entries, detached=True), strict=True):
             if entry.draw is None or entry.estimator is None:
                 continue
             signal = Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed, entry.gradients)

@@ -8,16 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from ppgrad.core import (
     Draw,
     Draws,
-    Estimator,
     InvalidInput,
-    InvalidProgram,
     Memory,
     PpgradError,
     TooManyBranches,
@@ -28,10 +27,13 @@ from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import Run, attach_alternatives, event_dim_of
 from ppgrad.engine.entries import Entry, Record, Stopped, padded
 from ppgrad.engine.grid import GridSite, grid_indices
+from ppgrad.engine.keep import keep
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.noise import shared_noise
 from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
 from ppgrad.engine.stopped import stopped_terms
+from ppgrad.engine.together import with_lanes
+from ppgrad.engine.validity import check_run
 
 BRANCHES_AT_ONCE = 4096
 """How many grid points of one particle run together."""
@@ -42,11 +44,12 @@ Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run takes beside the program: see `Executor.execute`."""
+    """What a run takes beside the program: see `Executor.execute`. The distributions may be checked after it."""
 
     token: Tensor | float
     replacements: Mapping[int, Tensor]
     memory: Mapping[str, Memory]
+    checks_after: bool = False
 
 
 @dataclass
@@ -66,6 +69,8 @@ class Executor:
         vectorize: whether lanes may run under vmap.
         max_looped: the most grid points to go through in a loop; None for any number.
         couples_lanes: the objective is no sum over costs: every draw acts on all of it.
+        checks_after: the distributions are checked once after the run, not one by one while it runs.
+        together: densities that are alike are evaluated in one call; False to see the gradient of each.
     """
 
     program: Program
@@ -80,6 +85,8 @@ class Executor:
     max_looped: int | None = None
     discounts: Callable[[Sequence[Site]], Sequence[float]] | None = None
     noises: dict[str, tuple[Draws, torch.Size]] = field(default_factory=dict)
+    checks_after: bool = True
+    together: bool = True
 
     @property
     def particles(self) -> int:
@@ -115,6 +122,21 @@ class Executor:
         """
         inputs = Inputs(token, replacements or {}, memory or {})
         state = generator_state()
+        checks_after = self.checks_after and dist.is_validation_enabled() and not draws_up_front()
+        if isinstance(token, Tensor) or not checks_after:
+            return self._grown(inputs, state)
+        try:
+            with pyro.validation_enabled(False):
+                return self._grown(replace(inputs, checks_after=True), state)
+        except PpgradError:
+            raise
+        except Exception:
+            restore_generators(state)
+        records = self._grown(inputs, state)  # the distributions' own checks say what is wrong
+        self.checks_after = False  # nothing was, and would not be the next time
+        return records
+
+    def _grown(self, inputs: Inputs, state: Any) -> list[Record]:
         while True:
             try:
                 return self._execute(inputs)
@@ -156,7 +178,9 @@ class Executor:
                 ) -> Run:
                     own = {} if branch is None or branch.shift is None else {"shift": branch.shift[0, 0]}
                     run = self._lane(inputs, index, noise, branch, own)
-                    return Run(run.sites, tree_map(lambda x: x[None, None], run.tensors))
+                    if inputs.checks_after and branch is None:
+                        check_run(run.sites)
+                    return Run(run.sites, with_lanes(run.tensors, self.together))
 
                 runs.append(self._with_alternatives(one_lane))
         return self._stacked(runs)
@@ -237,32 +261,19 @@ class Executor:
     def _recorded(self, sampler: Sampler, branch: Branch | None) -> Run:
         traces = run(self.program, sampler)
         sites = sites_of(*traces, sampler)
-        tensors = []
-        for site, cost in zip(sites, self.costs(sites), strict=True):
-            kept: dict[str, Any] = {} if cost is None else {"cost": cost}
-            if site.kind == "reward":
-                kept["reward"] = site.reward.detach()
-            if site.is_random and site.active is not None:
-                kept["active"] = site.active.expand(site.fn.batch_shape)
-            estimator, drawn = site.estimator, site.drawn
-            if estimator is not None and drawn is not None:
-                if drawn.grid_index is not None:
-                    kept["log_weight"] = estimator.grid_log_weight(site.fn, site.value, drawn.grid_index)
-                elif type(estimator).surrogate is not Estimator.surrogate and not drawn.is_changed:
-                    kept |= {"value": site.value, "log_prob": site.density, "extras": dict(drawn.extras)}
-                    if site.context is not None:
-                        kept["context"] = _tensors_only(site)
-            tensors.append(kept)
+        tensors = keep(sites, self.costs(sites), self.together)
         if self.couples_lanes and branch is None and torch.is_grad_enabled() and any(map(_stops, sites)):
-            for kept, terms in zip(tensors, stopped_terms(self.program, sampler, traces, self.costs), strict=True):
-                kept["stopped"] = terms
+            for one, terms in zip(tensors, stopped_terms(self.program, sampler, traces, self.costs), strict=True):
+                one["stopped"] = terms
         return Run(sites, tensors)
 
     def _stacked(self, runs: list[Run]) -> list[Record]:
         """One record for lanes that ran alike, else a record for each lane."""
+        if len(runs) == 1:
+            return [self._record(runs[0])]
         if len({run.structure for run in runs}) == 1:
-            shape = (self.particles, self.grid_points)
-            tensors = tree_map(lambda *lanes: _stack(lanes, shape), *(run.tensors for run in runs))
+            lanes = (self.particles, self.grid_points)
+            tensors = tree_map(lambda *x: torch.cat(x).reshape(*lanes, *x[0].shape[2:]), *(run.tensors for run in runs))
             return [self._record(Run(runs[0].sites, tensors))]
         depth = max(run.depth for run in runs)
         return [self._record(run, depth) for run in runs]
@@ -348,6 +359,8 @@ class Executor:
 
     def _check_shared(self, run: Run) -> None:
         """Raise `GridGrew` where elements of a plate share grid points that they must not share."""
+        if not self.grid:
+            return
         for site, kept, later in zip(run.sites, run.tensors, run.plates_of_all_later, strict=True):
             if "log_weight" in kept and later is not None:
                 grid = self.grid[site.name]
@@ -376,24 +389,16 @@ def _weighted(cost: Tensor, log_weight: Tensor | float) -> Tensor:
     return weight * torch.where(weight > 0, cost, torch.zeros_like(cost))
 
 
-def _tensors_only(site: Site) -> Any:
-    if all(isinstance(leaf, Tensor) for leaf in tree_leaves(site.context)):
-        return site.context
-    raise InvalidProgram(f"The context of site '{site.name}' holds something that is not a tensor. Pass tensors only.")
-
-
 def _stops(site: Site) -> bool:
     return site.estimator is not None and site.estimator.stops_parameters
 
 
 def _stopped(kept: Mapping[str, Any], depth: int) -> Stopped | None:
-    terms = {name: padded(term, depth) for name, term in kept.get("stopped", {}).items()}
-    return Stopped(terms.get("cost"), terms.get("density")) if "stopped" in kept else None
+    if "stopped" not in kept:
+        return None
+    terms = {name: padded(term, depth) for name, term in kept["stopped"].items()}
+    return Stopped(terms.get("cost"), terms.get("density"))
 
 
 def _first(lanes: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor[0] for name, tensor in lanes.items()}
-
-
-def _stack(lanes: tuple[Tensor, ...], shape: tuple[int, int]) -> Tensor:
-    return lanes[0] if len(lanes) == 1 else torch.cat(lanes).reshape(*shape, *lanes[0].shape[2:])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import NonFinite, PpgradError, Unsupported
+from ppgrad.core.draw import total
 from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import cannot_relax
@@ -126,10 +127,11 @@ def explain_nonfinite(executor: Executor) -> None:
 def check_record_finite(executor: Executor, records: list[Record]) -> None:
     """Raise if a cost or a log density of a run is NaN or infinite, naming the site."""
     entries = [entry for record in records for entry in record.entries]
-    terms = [(entry.name, "cost", entry.cost.detach()) for entry in entries if entry.cost is not None]
-    terms += [(entry.name, "log density", entry.draw.log_prob.detach()) for entry in entries if entry.draw is not None]
-    if not terms or bool(torch.isfinite(torch.stack([term.sum() for _, _, term in terms])).all()):
-        return
+    terms = [(entry.name, "cost", entry.cost) for entry in entries if entry.cost is not None]
+    terms += [(entry.name, "log density", entry.draw.log_prob) for entry in entries if entry.draw is not None]
+    with torch.no_grad():
+        if bool(torch.isfinite(total([term for _, _, term in terms]))):
+            return
     explain_nonfinite(executor)
     for name, what, term in terms:
         bad = term[~torch.isfinite(term)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
 import pyro.poutine as poutine
@@ -102,6 +102,10 @@ class Drawn:
         return changed or self.estimator.leaves_support
 
 
+_PLAIN = Drawn(None, {})
+"""As the program itself draws."""
+
+
 class Sampler(Messenger):
     """Gives every random site the value that its estimator draws.
 
@@ -148,9 +152,9 @@ class Sampler(Messenger):
             return
         if is_deterministic(fn):
             return
-        estimator = self._assignment.meet(message, site_info(message, *self._sizes))
+        estimator = self._assignment.meet(message, lambda: site_info(message, *self._sizes))
         if estimator is None:
-            self.drawn[name] = Drawn(None, {})
+            self.drawn[name] = _PLAIN
             return
         estimator = estimator.tuned(self._memory.get(name, {}))
         points = estimator.grid(fn)
@@ -261,6 +265,11 @@ class Site:
         return self._density if active is None else torch.where(active, self._density, self._density.new_zeros(()))
 
     @property
+    def is_evaluated(self) -> bool:
+        """Whether the density has been computed already."""
+        return "_raw_log_prob" in vars(self)
+
+    @property
     def _density(self) -> Tensor:
         fn = without_mask(self.fn)
         if self.estimator is not None and self.estimator.facts.reparameterized:
@@ -289,10 +298,15 @@ def _baseline_keys(infer: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
     """The vectorized plates of a site, and its path through sequential ones."""
-    stack = node["cond_indep_stack"]
-    plates = frozenset(Plate(f.name, f.dim, f.size) for f in stack if f.vectorized)
+    return _plates_of_frames(tuple([frame[:4] for frame in node["cond_indep_stack"]]))
+
+
+@lru_cache(maxsize=4096)
+def _plates_of_frames(frames: tuple[tuple[str, int | None, int, int], ...]) -> tuple[Plates, SequencePath]:
+    plates = frozenset(Plate(name, dim, size) for name, dim, size, _ in frames if dim is not None)
     # The counter of a plate object that is walked twice goes on counting.
-    return plates, tuple((f.name, f.counter if f.counter <= f.size else AGAIN) for f in stack if not f.vectorized)
+    path = [(name, counter if counter <= size else AGAIN) for name, dim, size, counter in frames if dim is None]
+    return plates, tuple(path)
 
 
 def site_info(

@@ -68,6 +68,10 @@ class ScoreFunction(Estimator):
         return self.baseline is not None and self.baseline.looks_ahead
 
     @property
+    def joins_steps(self) -> bool:
+        return self.baseline is None or self.baseline.joins_steps
+
+    @property
     def account(self) -> Facts:
         bias = "" if self.baseline is None else self.baseline.bias
         return replace(self.facts, biased=True, order=bias) if bias else self.facts

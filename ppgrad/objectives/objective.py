@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal
+from ppgrad.core.draw import total
 from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.assign import Assignment, Choice
 from ppgrad.engine.compiled import Compiled
@@ -27,6 +28,7 @@ from ppgrad.engine.record import Program, Site, Sizes, program_of
 from ppgrad.objectives.calibration import EVERY, calibrated
 from ppgrad.objectives.compiling import Step, compiled_replicates, compiled_step, trained
 from ppgrad.objectives.dice import dice
+from ppgrad.objectives.surrogates import surrogates
 
 _REMEMBERED = 8
 """How many programs an objective remembers: the batches of an epoch come in few shapes."""
@@ -196,8 +198,7 @@ class Objective(PyroELBO):
         loss, direct, served = self.combine(records)
         if not torch.is_grad_enabled():
             return Estimate(loss, loss, (), tuple(records))
-        terms = [estimator.surrogate(draw, signal, memory.get(draw.name, {})) for draw, signal, estimator in served]
-        scores = total([term for term in terms if term is not None])
+        scores = total(surrogates(served, memory))
         return Estimate(loss, direct + scores / self.num_particles, served, tuple(records))
 
     def combine(self, records: Sequence[Record]) -> tuple[Tensor, Tensor, tuple[Served, ...]]:
@@ -342,6 +343,8 @@ def merged(served: Sequence[Served]) -> tuple[Served, ...]:
     A baseline over particles compares all particles that reached the site: whether another
     particle reached it does not depend on this one.
     """
+    if len({draw.name for draw, _, _ in served}) == len(served):
+        return tuple(served)
     groups: dict[Any, list[Served]] = {}
     for draw, signal, estimator in served:
         key: Any = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
@@ -375,14 +378,3 @@ def _kind(argument: Any) -> Any:
     if isinstance(argument, np.ndarray):
         return argument.shape
     return argument if isinstance(argument, int | float | str | None) else id(argument)
-
-
-def total(terms: Sequence[Tensor]) -> Tensor:
-    """The sum of all elements of all terms, adding up terms of one shape before summing."""
-    by_shape: dict[torch.Size, Tensor] = {}
-    for term in terms:
-        by_shape[term.shape] = by_shape[term.shape] + term if term.shape in by_shape else term
-    result = torch.zeros(())
-    for term in by_shape.values():
-        result = result + term.sum()
-    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -40,7 +41,7 @@ def gradient_explained(
 
 
 def _terms(objective: Objective, prepared: Prepared) -> Iterator[tuple[str, str, Tensor]]:
-    estimate = objective.estimate(prepared.executor)
+    estimate = objective.estimate(replace(prepared.executor, together=False))
     for record in estimate.records:
         for entry in record.entries:
             if entry.cost is not None:

@@ -1,0 +1,77 @@
+"""The checks of a run's distributions, after the run and for all sites at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from ppgrad.engine.record import Site
+
+_CHECKABLE = {
+    dist.Bernoulli,
+    dist.Beta,
+    dist.Categorical,
+    dist.Cauchy,
+    dist.Delta,
+    dist.Dirichlet,
+    dist.Exponential,
+    dist.Gamma,
+    dist.Laplace,
+    dist.Normal,
+    dist.Poisson,
+    dist.StudentT,
+    dist.Unit,
+}
+"""Classes that check their parameters against ``arg_constraints``, and nothing else."""
+
+
+class Suspect(Exception):
+    """A run whose distributions may be out of order, or cannot be checked afterwards."""
+
+
+def check_run(sites: Sequence[Site]) -> None:
+    """Raise `Suspect` unless every check passes that the distributions would have made while they ran."""
+    groups: dict[Any, list[Tensor]] = {}
+    for site in sites:
+        if site.kind == "reward":
+            continue
+        fn = site.fn.base_dist if type(site.fn) is dist.Independent else site.fn
+        kind = type(fn)
+        if kind not in _CHECKABLE:
+            raise Suspect
+        for name, value in _parameters(fn):
+            groups.setdefault((kind, name, value.shape, value.dtype), []).append(value)
+        if site.kind in ("observed", "replayed") and not site.is_relaxed:
+            _check_value(site)
+    with torch.no_grad():
+        passed = [_constraints(key[0])[key[1]].check(torch.stack(values)).all() for key, values in groups.items()]
+        if passed and not bool(torch.stack(passed).all()):
+            raise Suspect
+
+
+def _parameters(fn: Any) -> Iterator[tuple[str, Tensor]]:
+    given = vars(fn).get("_param")
+    for name in _constraints(type(fn)):  # type: ignore[arg-type]
+        value = getattr(fn, name) if given is None else vars(fn).get(name)
+        if given is None or value is given:
+            yield name, value
+
+
+@cache
+def _constraints(kind: Any) -> Mapping[str, Any]:
+    """What each parameter of a class must keep to, but for what depends on another."""
+    every = kind.arg_constraints.items()
+    return {name: limit for name, limit in every if not constraints.is_dependent(limit)}  # type: ignore[no-untyped-call]
+
+
+def _check_value(site: Site) -> None:
+    try:
+        site.fn._validate_sample(site.value)
+    except ValueError as error:
+        raise Suspect from error
