@@ -67,7 +67,8 @@ class Record:
             if entry.draw is None or entry.estimator is None:
                 continue
             signal = Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed, entry.gradients)
-            chains.setdefault((entry.estimator, entry.plates), Chain()).append(entry.draw, signal)
+            if entry.estimator.looks_ahead:  # for the others draws and signals would hold each other in memory
+                chains.setdefault((entry.estimator, entry.plates), Chain()).append(entry.draw, signal)
             served.append((entry.draw, signal, entry.estimator))
         return served
 

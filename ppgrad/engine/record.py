@@ -243,17 +243,18 @@ class Site:
 
     def weighted(self, term: Tensor) -> Tensor:
         """A term of the site's batch shape with Pyro's scale and mask."""
-        return scale_and_mask(term, self._scale, self._mask)
+        return term if self.is_plain else scale_and_mask(term, self._scale, self._mask)
 
     @property
     def is_plain(self) -> bool:
         """Whether neither a scale nor a mask lies around the site."""
-        return not isinstance(self._scale, Tensor) and self._scale == 1 and (self._mask is None or self._mask is True)
+        return (self._mask is None or self._mask is True) and not isinstance(self._scale, Tensor) and self._scale == 1
 
     @property
     def reward(self) -> Tensor:
         """What a reward site earns: neither scaled nor discounted, nothing where it is masked."""
-        return scale_and_mask(self._raw_log_prob, 1.0, self._mask)
+        term = self._raw_log_prob
+        return term if self._mask is None else scale_and_mask(term, 1.0, self._mask)
 
     @cached_property
     def density(self) -> Tensor:
