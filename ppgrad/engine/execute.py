@@ -14,23 +14,22 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ppgrad.core import (
-    Draw,
     Draws,
     InvalidInput,
     Memory,
     PpgradError,
     TooManyBranches,
-    sum_plates,
 )
 from ppgrad.core.generators import draws_up_front, generator_state, restore_generators
 from ppgrad.engine.assign import Assignment
-from ppgrad.engine.branches import Run, attach_alternatives, event_dim_of
-from ppgrad.engine.entries import Entry, Record, Stopped, padded
+from ppgrad.engine.branches import Run, attach_alternatives
+from ppgrad.engine.entries import Record
 from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.keep import keep
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.noise import shared_noise
 from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
+from ppgrad.engine.recording import record_of
 from ppgrad.engine.stopped import stopped_terms
 from ppgrad.engine.together import with_lanes
 from ppgrad.engine.validity import check_run
@@ -279,65 +278,9 @@ class Executor:
         return [self._record(run, depth) for run in runs]
 
     def _record(self, run: Run, depth: int | None = None) -> Record:
-        depth = run.depth if depth is None else depth
         self._check_shared(run)
-        # A site not yet reached is shared by all of its grid points; its share becomes its weight.
-        log_weight: Tensor | float = -math.log(self.grid_points)
-        entries = []
         discounts = [1.0] * len(run.sites) if self.discounts is None else self.discounts(run.sites)
-        for site, kept, discount in zip(run.sites, run.tensors, discounts, strict=True):
-            batch = len(site.fn.batch_shape)
-            if "log_weight" in kept:
-                grid = self.grid[site.name]
-                own = sum_plates(padded(kept["log_weight"], depth), grid.joint)
-                log_weight = log_weight + own + math.log(grid.points)
-            cost = padded(kept["cost"], depth) if "cost" in kept else None
-            if cost is not None and self.grid:
-                cost = _weighted(cost, log_weight)
-            reward = padded(kept["reward"], depth) if "reward" in kept else None
-            if reward is not None and self.grid:
-                reward = _weighted(reward, log_weight).detach()
-            active = padded(kept["active"], depth) if "active" in kept else None
-            draw = alternatives = base = relaxed = gradients = None
-            if "log_prob" in kept:
-                draw = Draw(
-                    site.name,
-                    padded(kept["value"], depth, batch),
-                    padded(kept["log_prob"], depth),
-                    site.plates,
-                    event_dim_of(site),
-                    kept.get("context"),
-                    {key: padded(extra, depth, batch) for key, extra in kept["extras"].items()},
-                    discount,
-                    active,
-                )
-            if "alternatives" in kept:
-                alternatives = torch.stack([padded(cost, depth, batch) for cost in kept["alternatives"]])
-                base = padded(kept["base"], depth, batch)
-                if kept["relaxed"]:
-                    relaxed = torch.stack(kept["relaxed"])
-                if kept["gradients"]:
-                    gradients = torch.stack([padded(gradient, depth, batch) for gradient in kept["gradients"]])
-            entries.append(
-                Entry(
-                    site.name,
-                    site.plates,
-                    site.sequence,
-                    site.is_random,
-                    site.name in self.grid,
-                    site.estimator,
-                    cost,
-                    draw,
-                    alternatives,
-                    base,
-                    relaxed,
-                    gradients,
-                    _stopped(kept, depth),
-                    reward=reward,
-                    active=active,
-                )
-            )
-        return Record(tuple(entries))
+        return record_of(run, discounts, self.grid, run.depth if depth is None else depth)
 
     def first_noise(self) -> dict[str, Tensor]:
         """The noise of one particle at every site that shares it."""
@@ -384,20 +327,8 @@ class Executor:
         )
 
 
-def _weighted(cost: Tensor, log_weight: Tensor | float) -> Tensor:
-    weight = torch.as_tensor(log_weight).exp()
-    return weight * torch.where(weight > 0, cost, torch.zeros_like(cost))
-
-
 def _stops(site: Site) -> bool:
     return site.estimator is not None and site.estimator.stops_parameters
-
-
-def _stopped(kept: Mapping[str, Any], depth: int) -> Stopped | None:
-    if "stopped" not in kept:
-        return None
-    terms = {name: padded(term, depth) for name, term in kept["stopped"].items()}
-    return Stopped(terms.get("cost"), terms.get("density"))
 
 
 def _first(lanes: Mapping[str, Tensor]) -> dict[str, Tensor]:

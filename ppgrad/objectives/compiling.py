@@ -15,12 +15,12 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ppgrad.core import InvalidInput, Memory, NonFinite, PpgradError, Unsupported
 from ppgrad.engine.compiled import Compiled, compiled
-from ppgrad.engine.entries import Entry, Record
 from ppgrad.engine.execute import Executor
 from ppgrad.engine.held import fingerprint, is_data
 from ppgrad.engine.lanes import LaneTensors, vectorized
 from ppgrad.engine.prepare import Prepared, explain_nonfinite
 from ppgrad.engine.record import Program
+from ppgrad.engine.rewards import Rewards
 
 _REMEMBERED = 64
 """How many graphs an objective remembers."""
@@ -53,13 +53,13 @@ class Step:
         loss: minus the objective.
         gradients: of the loss, for each parameter of the program and then of the critics; None where none arrives.
         memory: what the estimators remember from now on.
-        records: the executions, of which the rewards are kept.
+        rewards: what the executions have earned.
     """
 
     loss: Tensor
     gradients: Sequence[Tensor | None]
     memory: dict[str, Memory]
-    records: tuple[Record, ...]
+    rewards: Rewards
 
 
 def trained(prepared: Prepared) -> list[Tensor]:
@@ -71,7 +71,7 @@ def trained(prepared: Prepared) -> list[Tensor]:
 def compiled_step(objective: Compilable, prepared: Prepared, memory: Memories) -> Step | None:
     """One gradient, with what estimators and critics learn from it; None on a machine without a compiler."""
     originals = trained(prepared)
-    templates: list[Record] = []
+    counts: list[int] = []
 
     def step(inputs: Any) -> Any:
         leaves, arguments, memory = inputs
@@ -81,20 +81,16 @@ def compiled_step(objective: Compilable, prepared: Prepared, memory: Memories) -
             estimate = objective.estimate(prepared.executor, 0.0, replacements, memory)
             surrogate, learned = objective.learn(estimate, memory)
             gradients = _gradients(surrogate, parameters)
-        templates[:] = [Record(tuple(_rewards_only(record))) for record in estimate.records]
-        rewards = [[entry.reward for entry in record.entries] for record in templates]
-        return estimate.loss.detach(), gradients, learned, rewards
+        rewards = estimate.rewards(prepared.executor.particles)
+        counts[:] = rewards[3:]
+        return estimate.loss.detach(), gradients, learned, rewards[:3]
 
     inputs = ([leaf.detach() for leaf in originals], _tensors(prepared.executor.program), _plain(memory))
-    graph = _remembered(objective, prepared, ("step",), step, inputs, templates)
+    graph = _remembered(objective, prepared, ("step",), step, inputs, counts)
     if graph is None:
         return None
-    loss, gradients, learned, rewards = graph(inputs)
-    records = [
-        Record(tuple(replace(entry, reward=reward) for entry, reward in zip(record.entries, values, strict=True)))
-        for record, values in zip(graph.about, rewards, strict=True)
-    ]
-    found = Step(loss, gradients, learned, tuple(records))
+    loss, gradients, learned, sums = graph(inputs)
+    found = Step(loss, gradients, learned, Rewards(*sums, *graph.about))
     _check_finite(prepared, found)
     return found
 
@@ -156,14 +152,6 @@ def _gradients(surrogate: Tensor, parameters: list[Tensor]) -> list[Tensor | Non
     if not parameters or not surrogate.requires_grad:
         return [None] * len(parameters)
     return list(torch.autograd.grad(surrogate, parameters, allow_unused=True))
-
-
-def _rewards_only(record: Record) -> Iterator[Entry]:
-    for entry in record.entries:
-        if entry.reward is not None:
-            yield replace(
-                entry, cost=None, draw=None, alternatives=None, base=None, relaxed=None, gradients=None, stopped=None
-            )
 
 
 def _plain(memory: Memories) -> dict[str, dict[str, Tensor]]:

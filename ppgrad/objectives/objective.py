@@ -25,6 +25,7 @@ from ppgrad.engine.execute import Executor
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.record import Program, Site, Sizes, program_of
+from ppgrad.engine.rewards import Rewards, rewards_of
 from ppgrad.objectives.calibration import EVERY, calibrated
 from ppgrad.objectives.compiling import Step, compiled_replicates, compiled_step, trained
 from ppgrad.objectives.dice import dice
@@ -42,13 +43,19 @@ class Estimate:
         loss: minus the objective, a scalar.
         surrogate: a scalar whose gradient estimates that of the loss.
         served: the draws, their signals and their estimators, for the memory to learn from.
-        records: the executions that it is made from.
+        records: the executions that it is made from; none where it comes from a compiled graph.
+        counted: the rewards that such a graph has added up.
     """
 
     loss: Tensor
     surrogate: Tensor
     served: tuple[Served, ...]
     records: tuple[Record, ...] = ()
+    counted: Rewards | None = None
+
+    def rewards(self, lanes: int) -> Rewards:
+        """What its ``lanes`` executions have earned."""
+        return rewards_of(self.records, lanes) if self.counted is None else self.counted
 
 
 class Objective(PyroELBO):
@@ -249,7 +256,7 @@ class Objective(PyroELBO):
             announce(prepared.parameters, frozenset())  # the program does not run, and announces none
             self.memory = step.memory
             loss = _with_gradients(step, trained(prepared))
-            estimate = Estimate(step.loss, loss, (), step.records)
+            estimate = Estimate(step.loss, loss, (), (), step.rewards)
         self._register_critics(prepared.executor)
         if loss.requires_grad:
             torch_backward(loss, retain_graph=self.retain_graph)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-
-from ppgrad.engine.entries import Record
+from ppgrad.engine.rewards import Rewards
 
 
 class Earned(NamedTuple):
@@ -28,25 +24,11 @@ class Earned(NamedTuple):
     length: float | None
 
 
-def earned(records: Sequence[Record], lanes: int) -> Earned | None:
-    """What ``records`` of ``lanes`` runs earned, or None for a program without a reward site."""
-    total, episodes, rewards = torch.zeros(()), 0, 0
-    active, length = torch.zeros(()), torch.zeros(())
-    for record in records:
-        sites = [(entry.plates, entry.reward) for entry in record.entries if entry.reward is not None]
-        if not sites:
-            continue
-        shared = frozenset.intersection(*(plates for plates, _ in sites))
-        slices = math.prod(plate.size for plate in shared)
-        episodes = max(episodes, lanes * slices)
-        total = total + torch.stack([reward.sum() for _, reward in sites]).sum() / slices
-        rewards += sum(reward.numel() for _, reward in sites)
-        masks = [entry.active for entry in record.entries if entry.active is not None]
-        if masks and not any(entry.is_summed_over for entry in record.entries):
-            taken = torch.stack([mask.sum() for mask in masks]).sum()
-            active, length = active + taken, length + taken / slices
-    if not episodes:
+def earned(rewards: Rewards) -> Earned | None:
+    """What the episodes of an estimate earned, or None for a program without a reward site."""
+    if not rewards.episodes:
         return None
-    if not active:
-        return Earned(float(total) / lanes, episodes, rewards, None)
-    return Earned(float(total) / lanes, episodes, int(active), float(length) / lanes)
+    mean = float(rewards.earned) / rewards.lanes
+    if not rewards.active:
+        return Earned(mean, rewards.episodes, rewards.number, None)
+    return Earned(mean, rewards.episodes, int(rewards.active), float(rewards.lengths) / rewards.lanes)

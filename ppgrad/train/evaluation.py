@@ -44,7 +44,7 @@ class Evaluation:
             prepared = self._objective.prepare(program.model, program.guide, program.args, program.kwargs)
             estimate = self._objective.estimate(prepared.executor)
             found = {"eval/loss": float(estimate.loss)}
-            rewards = earned(estimate.records, prepared.executor.particles)
+            rewards = earned(estimate.rewards(prepared.executor.particles))
             if rewards is not None:
                 found["eval/mean_reward"] = rewards.mean
             extra = {} if self._extra is None else self._extra()

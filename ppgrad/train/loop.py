@@ -106,7 +106,7 @@ class Trainer:
         }
         self._evaluation: Evaluation | None = None
         if settings.evaluate_every is not None:
-            rewards = earned(estimate.records, self._prepared.executor.particles)
+            rewards = earned(estimate.rewards(self._prepared.executor.particles))
             lanes = self._prepared.executor.particles // objective.num_particles
             per_run = lanes if rewards is None else rewards.episodes // objective.num_particles
             self._evaluation = Evaluation(objective, settings.evaluation_episodes, per_run, settings.evaluate)
@@ -266,7 +266,7 @@ class Trainer:
             )
         variance, snr = self._noise.update(gradient)
         self._row = {"grad/norm": norm, "grad/variance": variance, "grad/snr": snr}
-        self._earned = earned(estimate.records, self._prepared.executor.particles)
+        self._earned = earned(estimate.rewards(self._prepared.executor.particles))
         if self.settings.max_grad_norm is not None:
             for leaves in (self.parameters, self.critics):
                 torch.nn.utils.clip_grad_norm_(leaves.values(), self.settings.max_grad_norm)

@@ -1,0 +1,52 @@
+"""The rewards of an estimate's executions, added up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppgrad.engine.entries import Record
+
+
+class Rewards(NamedTuple):
+    """Sums over all episodes; an episode is an element of the plates that all reward sites share, in one lane.
+
+    Args:
+        earned: undiscounted rewards, over the elements of an episode's plates averaged.
+        active: draws that something depends on, where the program says which are.
+        lengths: the same, over the elements of an episode's plates averaged.
+        lanes: how many there are.
+        episodes: how many, in all lanes.
+        number: of the rewards.
+    """
+
+    earned: Tensor
+    active: Tensor
+    lengths: Tensor
+    lanes: int
+    episodes: int
+    number: int
+
+
+def rewards_of(records: Sequence[Record], lanes: int) -> Rewards:
+    """What ``records`` of ``lanes`` runs earned."""
+    earned, active, lengths = torch.zeros(3).unbind()
+    episodes, number = 0, 0
+    for record in records:
+        sites = [(entry.plates, entry.reward) for entry in record.entries if entry.reward is not None]
+        if not sites:
+            continue
+        shared = frozenset.intersection(*(plates for plates, _ in sites))
+        slices = math.prod(plate.size for plate in shared)
+        episodes = max(episodes, lanes * slices)
+        earned = earned + torch.stack([reward.sum() for _, reward in sites]).sum() / slices
+        number += sum(reward.numel() for _, reward in sites)
+        masks = [entry.active for entry in record.entries if entry.active is not None]
+        if masks and not any(entry.is_summed_over for entry in record.entries):
+            taken = torch.stack([mask.sum() for mask in masks]).sum()
+            active, lengths = active + taken, lengths + taken / slices
+    return Rewards(earned, active, lengths, lanes, episodes, number)
