@@ -1,0 +1,1 @@
+"""Programs of known rivals, raced."""
