@@ -25,13 +25,14 @@ STYLES = {
     "Pyro TraceGraph_ELBO": ("^", "#0072B2"),
     "Pyro TraceEnum_ELBO": ("v", "#56B4E9"),
     "Storchastic 0.3.7": ("D", "#009E73"),
+    "Storchastic 0.3.7, biased": ("d", "#009E73"),
     "JAX scan + jit": ("P", "#D55E00"),
     "NumPyro SVI.update + jit": ("X", "#E69F00"),
 }
 """Marker and color of each rival, of a palette that color-blind people can tell apart."""
 
 OTHER = ("o", "#CC79A7")
-PANELS = {False: "Against rivals", True: "Against itself: many steps against few, many replicates against one gradient"}
+PANELS = {False: "Against rivals", True: "Against itself"}
 
 
 def save(path: Path, rows: Sequence[Row], machine: Mapping[str, Any]) -> None:
@@ -83,16 +84,18 @@ def _panel(ax: Axes, title: str, rows: Sequence[Row]) -> None:
     low, high = ax.get_xlim()
     ax.set_xlim(min(low, 0.5), max(high, 2.0))
     ax.axvspan(1.0, ax.get_xlim()[1], color="#F4F4F4", zorder=0)
-    ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high / low < 1e3 else (1,)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if high / low < 1e4:
+        ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="x", labelsize=8)
     ax.set_title(title, fontsize=10, loc="left")
     ax.set_xlabel("← ppgrad is faster          ratio of median times          ppgrad is slower →", fontsize=8)
     names = [name for name in STYLES if any(row.rival == name for row in rows)]
-    names += ["itself"] if any(row.rival not in STYLES for row in rows) else []
+    names += ["ppgrad itself, or a limit"] if any(row.rival not in STYLES for row in rows) else []
     handles = [_mark(*STYLES.get(name, OTHER), name) for name in names]
     handles.append(Line2D([], [], marker="|", color="#555555", linestyle="", markersize=11, label="target"))
     ax.legend(handles=handles, fontsize=7.5, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

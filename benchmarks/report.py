@@ -60,6 +60,9 @@ def rows(race: Race, timings: Sequence[Timing]) -> list[Row]:
             found.append(
                 Row(race.program, way.name, rival.name, ours.median, theirs.median, target, not_run, race.itself)
             )
+        if way.limit is not None:
+            label, limit = f"{way.name}, first call", f"{way.limit:g} seconds"
+            found.append(Row(race.program, label, limit, ours.preparation, way.limit, 1.0, ours.not_run, itself=True))
     return found
 
 

@@ -25,6 +25,7 @@ from rich.console import Console
 from benchmarks import environments, machine, picture, report
 from benchmarks.programs import discrete_vae, logistic_regression, mlp_policy, replicates, scalar_policy
 from benchmarks.timing import Budget, Race, Timing, interleaved
+from benchmarks.ways import EAGER
 
 FULL = Budget(seconds=1.0, most=25)
 QUICK = Budget(seconds=0.2, most=7)
@@ -39,7 +40,8 @@ def races(quick: bool, folder: Path) -> Iterator[Race]:
     yield from replicates.races(quick)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Race, print, save; 1 where ppgrad itself broke."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default="", metavar="PATTERN", help="programs whose name has this in it")
     parser.add_argument("--quick", action="store_true", help="fewer runs, and no more than 100 steps")
@@ -71,7 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
     console.print(report.summary(rows), highlight=False)
     console.print("; ".join(f"{name}: {fact}" for name, fact in about.items()), highlight=False)
     console.print(f"Saved as {given.out / 'benchmarks.json'} and {given.out / 'benchmarks.png'}")
+    return int(any(timing.not_run for raced in timings.values() for timing in raced if timing.name == EAGER))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -36,6 +36,7 @@ class Contender:
         times: its time is multiplied by this, as for ``one gradient, 1,000 times``.
         targets: for each way of ppgrad, the most that its time may be in units of this one's.
         against: the ways that are compared with this rival; all where it is empty.
+        limit: the most seconds that getting ready may take, the first run included; None where nothing is asked for.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Contender:
     times: float = 1.0
     targets: Mapping[str, float] = field(default_factory=dict)
     against: Sequence[str] = ()
+    limit: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""Storchastic: one gradient of the discrete autoencoder."""
+"""Storchastic: one gradient of the discrete autoencoder.
+
+Of log q only the value is a cost, as in ppgrad: its own gradient has mean zero and would only add noise. Storchastic's
+REBAR learns its scale and its temperature as it goes.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +39,11 @@ def discrete_vae(data: str, estimator: str, particles: int) -> Step:
         for parameter in parameters:
             parameter.grad = None
         images = storch.denote_independent(batch, 0, "images")
-        q = Bernoulli(logits=encoder(images))
-        z = method(q)
+        logits = encoder(images)
+        z = method(Bernoulli(logits=logits)).float()
+        held = Bernoulli(logits=logits.detach())
         pixels = Bernoulli(logits=decoder(z))
-        storch.add_cost(q.log_prob(z).sum(-1) - Bernoulli(logits=prior).log_prob(z).sum(-1), "divergence")
+        storch.add_cost(held.log_prob(z).sum(-1) - Bernoulli(logits=prior).log_prob(z).sum(-1), "divergence")
         storch.add_cost(-pixels.log_prob(images).sum(-1), "distortion")
         storch.backward()
 
