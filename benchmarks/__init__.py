@@ -1,1 +1,1 @@
-"""Programs of known rivals, raced."""
+"""ppgrad against named rivals: `suite` races what `programs` has, `rivals` are the others' ways, `ways` are ours."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import pyro
@@ -106,15 +105,15 @@ class Kind:
                 ppgrad.reward(f"r_{t}", self.reward(state))
 
 
-def _normal(library: ModuleType, output: Tensor, scale: Tensor, **options: Any) -> Any:
+def _normal(library: Any, output: Tensor, scale: Tensor, **options: Any) -> Any:
     return library.Normal(output, scale, **options)
 
 
-def _normals(library: ModuleType, output: Tensor, scale: Tensor, **options: Any) -> Any:
+def _normals(library: Any, output: Tensor, scale: Tensor, **options: Any) -> Any:
     return library.Independent(library.Normal(output, scale, **options), 1, **options)
 
 
-def _categorical(library: ModuleType, output: Tensor, scale: None, **options: Any) -> Any:
+def _categorical(library: Any, output: Tensor, scale: None, **options: Any) -> Any:
     return library.Categorical(logits=output, **options)
 
 

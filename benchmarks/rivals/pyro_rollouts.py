@@ -6,6 +6,7 @@ factors, are left. Pyro runs both, and the policy twice.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pyro
@@ -22,6 +23,15 @@ ELBOS = {
 }
 
 
+class NormalWithoutGraph(dist.Normal):
+    """A normal distribution that Pyro's ELBOs serve by the score function; plates keep it what it is."""
+
+    has_rsample = False
+
+
+WITHOUT_GRAPH = SimpleNamespace(Normal=NormalWithoutGraph, Independent=dist.Independent, Categorical=dist.Categorical)
+
+
 class PyroRollout:
     """Model and guide.
 
@@ -31,7 +41,8 @@ class PyroRollout:
     """
 
     def __init__(self, kind: Kind, score_function: bool):
-        self.kind, self.score_function = kind, score_function
+        self.kind = kind
+        self.library = WITHOUT_GRAPH if score_function else dist
 
     def model(self, policy: nn.Module, state: Tensor, steps: int) -> None:
         scale = policy.scale()
@@ -50,7 +61,4 @@ class PyroRollout:
                 state = self.kind.move(state, action)
 
     def _density(self, output: Tensor, scale: Tensor | None) -> Any:
-        fn = self.kind.density(dist, output, scale)
-        if self.score_function and not self.kind.discrete:
-            (fn.base_dist if isinstance(fn, dist.Independent) else fn).has_rsample = False
-        return fn
+        return self.kind.density(self.library, output, scale)

@@ -90,7 +90,9 @@ def test_a_forgotten_baseline_is_found() -> None:
 
 
 @pytest.mark.parametrize("name", ELBOS)
-@pytest.mark.parametrize(("kind", "estimator"), [(SCALAR, "score"), (CATEGORICAL, "score"), (GAUSSIAN, "pathwise")])
+@pytest.mark.parametrize(
+    ("kind", "estimator"), [(SCALAR, "score"), (CATEGORICAL, "score"), (GAUSSIAN, "score"), (GAUSSIAN, "pathwise")]
+)
 def test_pyro_has_the_same_mean(name: str, kind: Kind, estimator: str) -> None:
     policy, state = kind.policy(), kind.start(EPISODES)
     objective = ppgrad.ExpectedReturn(ESTIMATORS[estimator]())
