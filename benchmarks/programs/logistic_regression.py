@@ -30,6 +30,7 @@ def races(quick: bool, folder: Path) -> Iterator[Race]:
         ways(
             functools.partial(ppgrad.ELBO, ppgrad.Pathwise()),
             lambda objective: svi(objective, MODEL.model, MODEL.guide, args, LEARNING_RATE),
+            compiled=not quick,
         ),
         [
             Contender("torch by hand", lambda: _by_hand(*args[:2])),

@@ -22,7 +22,7 @@ def races(quick: bool) -> Iterator[Race]:
             pyro = [] if steps > 100 else ["Pyro Trace_ELBO", "Pyro TraceGraph_ELBO", "Pyro TraceEnum_ELBO"]
             if steps > (10 if quick else 50):
                 pyro = [name for name in pyro if name != "Pyro TraceEnum_ELBO"]
-            compiled = steps <= (10 if quick else 50)
+            compiled = steps <= 50 and not quick
             yield rollout_race("MLP policy", kind, estimator, steps, pyro=pyro, compiled=compiled, jax=steps <= 50)
     for kind, estimator in CASES:
         yield steps_race("MLP policy", kind, estimator, *((50, 100) if quick else (100, 1000)))

@@ -10,12 +10,14 @@ import ppgrad
 from benchmarks.environments import JAX
 from benchmarks.rivals import by_hand
 from benchmarks.rivals.pyro_rollouts import ELBOS, PyroRollout
-from benchmarks.rollouts import EPISODES, HIDDEN, STATE, Kind
+from benchmarks.rollouts import EPISODES, HIDDEN, SCALAR, STATE, Kind
 from benchmarks.timing import Burst, Contender, Race
 from benchmarks.ways import COMPILED, EAGER, accumulating, backward, ways
 
 EAGER_TARGET = 1.3
 COMPILED_TARGET = 1.5
+"""For the scalar policy; nothing is asked for of the others."""
+
 LINEAR_TARGET = 1.1
 """The time of ten times as many steps over ten times the time: linear, but for a tenth."""
 
@@ -107,4 +109,5 @@ def _jax(kind: Kind, estimator: str, steps: int) -> Contender:
         "hidden": HIDDEN,
         "dimension": STATE,
     }
-    return Contender("JAX scan + jit", lambda: JAX.burst("rollout", **settings), targets={COMPILED: COMPILED_TARGET})
+    targets = {COMPILED: COMPILED_TARGET} if kind is SCALAR else {}
+    return Contender("JAX scan + jit", lambda: JAX.burst("rollout", **settings), targets=targets)
