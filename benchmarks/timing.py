@@ -19,7 +19,7 @@ Burst = Callable[[int], float]
 BURST_SECONDS = 0.02
 """What is faster runs several times in a row, so that one time is about as long as this."""
 
-WARM_UP = 2
+MOST_RUNS = 1000
 
 
 class NotRun(Exception):
@@ -108,12 +108,11 @@ def interleaved(contenders: Sequence[Contender], budget: Budget) -> list[Timing]
             burst = contender.prepare()
             once = burst(1)
             timing.preparation = time.perf_counter() - begin
-            for _ in range(WARM_UP - 1 if once < budget.seconds else 0):
-                once = burst(1)
+            runs = 1 if once >= budget.seconds else calibrated(burst)
         except Exception as error:
             timing.not_run = reason(error)
         else:
-            bursts[i] = burst, max(1, min(1000, math.ceil(BURST_SECONDS / max(once, 1e-6))))
+            bursts[i] = burst, runs
     used = dict.fromkeys(bursts, 0.0)
     for turn in itertools.count():
         going = [i for i in bursts if turn < budget.least or (turn < budget.most and used[i] < budget.seconds)]
@@ -130,6 +129,21 @@ def interleaved(contenders: Sequence[Contender], budget: Budget) -> list[Timing]
             timings[i].seconds.append(seconds / runs)
             used[i] += seconds
     return timings
+
+
+def calibrated(burst: Burst) -> int:
+    """How many runs last as long as a burst should, warm.
+
+    One run alone says nothing: after a pause, which is what waiting for one's turn is, the first one takes several
+    times as long as those that follow.
+    """
+    runs = 1
+    while runs < MOST_RUNS:
+        seconds = min(burst(runs) for _ in range(3))
+        if seconds >= BURST_SECONDS:
+            break
+        runs = min(MOST_RUNS, math.ceil(runs * min(10.0, max(1.5, BURST_SECONDS / max(seconds, 1e-9)))))
+    return runs
 
 
 def reason(error: Exception) -> str:

@@ -14,7 +14,18 @@ import torch
 from rich.console import Console
 
 from benchmarks import picture, report
-from benchmarks.timing import Budget, Burst, Contender, NotRun, Race, Worker, fixed, interleaved
+from benchmarks.timing import (
+    BURST_SECONDS,
+    Budget,
+    Burst,
+    Contender,
+    NotRun,
+    Race,
+    Worker,
+    calibrated,
+    fixed,
+    interleaved,
+)
 from benchmarks.ways import accumulating
 
 ROOT = Path(__file__).parents[2]
@@ -88,8 +99,19 @@ def test_runs_are_interleaved_and_the_slow_have_fewer() -> None:
     assert slow.seconds == [5.0] * 2
 
 
+def test_a_slow_first_run_does_not_count_for_the_burst() -> None:
+    cold, warm = 0.05, 0.001
+    paused: list[int] = []
+
+    def burst(runs: int) -> float:
+        paused.append(runs)
+        return warm * runs + (cold if len(paused) == 1 else 0.0)
+
+    assert calibrated(burst) * warm >= BURST_SECONDS
+
+
 def test_one_that_breaks_while_it_runs_says_why() -> None:
-    left = iter([1.0, 1.0, 1.0])
+    left = iter([1.0] * 5)
     breaking = Contender("breaking", lambda: lambda runs: next(left))
     found, other = interleaved([breaking, Contender("other", lambda: fixed(1.0))], Budget(seconds=9.0, most=3))
     assert found.not_run.startswith("StopIteration")
