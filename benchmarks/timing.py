@@ -68,11 +68,12 @@ class Budget:
 
 @dataclass
 class Timing:
-    """The times of one contender in seconds, those of a single run, or why there are none."""
+    """The times of one contender, each the mean of a burst of ``runs`` in seconds a run, or why there are none."""
 
     name: str
     times: float = 1.0
     preparation: float = math.nan
+    runs: int = 0
     seconds: list[float] = field(default_factory=list)
     not_run: str = ""
 
@@ -106,13 +107,14 @@ def interleaved(contenders: Sequence[Contender], budget: Budget) -> list[Timing]
         begin = time.perf_counter()
         try:
             burst = contender.prepare()
-            once = burst(1)
+            burst(1)  # may compile: it says nothing of those that follow
             timing.preparation = time.perf_counter() - begin
-            runs = 1 if once >= budget.seconds else calibrated(burst)
+            runs = 1 if burst(1) >= budget.seconds else calibrated(burst)
         except Exception as error:
             timing.not_run = reason(error)
         else:
             bursts[i] = burst, runs
+            timing.runs = runs
     used = dict.fromkeys(bursts, 0.0)
     for turn in itertools.count():
         going = [i for i in bursts if turn < budget.least or (turn < budget.most and used[i] < budget.seconds)]

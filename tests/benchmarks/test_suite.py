@@ -110,6 +110,18 @@ def test_a_slow_first_run_does_not_count_for_the_burst() -> None:
     assert calibrated(burst) * warm >= BURST_SECONDS
 
 
+def test_a_first_run_that_compiles_leaves_the_bursts_as_long() -> None:
+    asked: list[int] = []
+
+    def burst(runs: int) -> float:
+        asked.append(runs)
+        return 0.001 * runs + (5.0 if len(asked) == 1 else 0.0)
+
+    (timing,) = interleaved([Contender("compiles", lambda: burst)], Budget(seconds=0.5, most=3))
+    assert timing.runs * 0.001 >= BURST_SECONDS
+    assert timing.median == pytest.approx(0.001)
+
+
 def test_one_that_breaks_while_it_runs_says_why() -> None:
     left = iter([1.0] * 5)
     breaking = Contender("breaking", lambda: lambda runs: next(left))
