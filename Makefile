@@ -7,8 +7,12 @@ PYTHON_ARVIZ1 ?= $(shell for p in python3.12 "$$(pyenv root 2>/dev/null)"/versio
 	"$$p" -c "" 2>/dev/null && echo "$$p" && break; done)
 VENV_ARVIZ1 := .venv-arviz1
 STAMP_ARVIZ1 := $(VENV_ARVIZ1)/.installed
+VENV_JAX := .venv-jax
+STAMP_JAX := $(VENV_JAX)/.installed
+VENV_STORCHASTIC := .venv-storchastic
+STAMP_STORCHASTIC := $(VENV_STORCHASTIC)/.installed
 
-.PHONY: demo test lint test-arviz1 bench clean
+.PHONY: demo test lint test-arviz1 bench bench-environments bench-training clean
 
 demo: $(STAMP)
 	$(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy \
@@ -36,10 +40,15 @@ test-arviz1:
 run-arviz1: $(STAMP_ARVIZ1)
 	PYTHONPATH=. $(VENV_ARVIZ1)/bin/python -m pytest tests/analysis
 
+# One table of ratios. A rival whose environment cannot be made stays in it as not run.
 bench: $(STAMP)
-	$(RUN)python benchmarks/linear_credit.py
-	$(RUN)python benchmarks/replicates.py
-	$(RUN)python benchmarks/discrete_vae.py
+	-@$(MAKE) --no-print-directory --keep-going bench-environments
+	OMP_NUM_THREADS=1 $(RUN)python benchmarks/suite.py
+
+bench-environments: $(STAMP_JAX) $(STAMP_STORCHASTIC)
+
+bench-training: $(STAMP)
+	OMP_NUM_THREADS=1 $(RUN)python benchmarks/discrete_vae.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -52,5 +61,16 @@ $(STAMP_ARVIZ1): constraints-arviz1.txt
 	$(VENV_ARVIZ1)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-arviz1.txt
 	touch $@
 
+$(STAMP_JAX): constraints-jax.txt
+	$(PYTHON) -m venv $(VENV_JAX)
+	$(VENV_JAX)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-jax.txt
+	touch $@
+
+$(STAMP_STORCHASTIC): constraints-storchastic.txt
+	$(PYTHON) -m venv $(VENV_STORCHASTIC)
+	$(VENV_STORCHASTIC)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-storchastic.txt torch
+	$(VENV_STORCHASTIC)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-storchastic.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV_ARVIZ1) comparison
+	rm -rf $(VENV) $(VENV_ARVIZ1) $(VENV_JAX) $(VENV_STORCHASTIC) comparison

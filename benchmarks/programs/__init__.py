@@ -1,0 +1,1 @@
+"""The races, one program a file: each has ``races(quick)``."""
