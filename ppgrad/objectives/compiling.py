@@ -83,24 +83,19 @@ def compiled_step(objective: Compilable, prepared: Prepared, memory: Memories) -
             gradients = _gradients(surrogate, parameters)
         rewards = estimate.rewards(prepared.executor.particles)
         counts[:] = rewards[3:]
-        return estimate.loss.detach(), gradients, learned, rewards[:3]
+        loss = estimate.loss.detach()
+        numbers = torch.stack([loss, *(gradient.sum() for gradient in gradients if gradient is not None)])
+        return loss, gradients, learned, rewards[:3], torch.isfinite(numbers.sum())
 
-    inputs = ([leaf.detach() for leaf in originals], _tensors(prepared.executor.program), _plain(memory))
+    inputs = (originals, _tensors(prepared.executor.program), _plain(memory))
     graph = _remembered(objective, prepared, ("step",), step, inputs, counts)
     if graph is None:
         return None
-    loss, gradients, learned, sums = graph(inputs)
-    found = Step(loss, gradients, learned, Rewards(*sums, *graph.about))
-    _check_finite(prepared, found)
-    return found
-
-
-def _check_finite(prepared: Prepared, step: Step) -> None:
-    """Raise if a number of a compiled gradient is NaN or infinite, naming the site if another run shows it."""
-    found = [step.loss, *(gradient for gradient in step.gradients if gradient is not None)]
-    if not bool(torch.isfinite(torch.stack([tensor.sum() for tensor in found])).all()):
+    loss, gradients, learned, sums, is_finite = graph(inputs)
+    if not is_finite:
         explain_nonfinite(prepared.executor)
         raise NonFinite("The loss or a gradient of the compiled program is NaN or infinite. Keep its numbers finite.")
+    return Step(loss, gradients, learned, Rewards(*sums, *graph.about))
 
 
 def compiled_replicates(
@@ -122,7 +117,7 @@ def compiled_replicates(
             surrogates, losses = vectorized(one, *lanes, lanes=size)
             return _gradients(surrogates.sum(), lanes), losses.detach()
 
-    inputs = ([leaf.detach() for leaf in originals], _tensors(prepared.executor.program), _plain(memory))
+    inputs = (originals, _tensors(prepared.executor.program), _plain(memory))
     graph = _remembered(objective, prepared, ("replicates", size), replicates, inputs)
     return None if graph is None else graph(inputs)
 

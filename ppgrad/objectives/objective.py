@@ -249,15 +249,16 @@ class Objective(PyroELBO):
         announce(prepared.parameters, prepared.announces)
         self._calibrate(prepared)
         step = self.compiled_step(prepared, self.memory)
-        if step is None:
-            estimate = self.estimate(prepared.executor)
-            loss = self._surrogate(estimate)
-        else:
+        self._register_critics(prepared.executor)
+        if step is not None:
             announce(prepared.parameters, frozenset())  # the program does not run, and announces none
             self.memory = step.memory
-            loss = _with_gradients(step, trained(prepared))
-            estimate = Estimate(step.loss, loss, (), (), step.rewards)
-        self._register_critics(prepared.executor)
+            leaves, gradients = _reached(trained(prepared), step.gradients)
+            if leaves:
+                torch.autograd.backward(leaves, gradients)
+            return Estimate(step.loss, step.loss, (), (), step.rewards)
+        estimate = self.estimate(prepared.executor)
+        loss = self._surrogate(estimate)
         if loss.requires_grad:
             torch_backward(loss, retain_graph=self.retain_graph)
         return estimate
@@ -332,9 +333,16 @@ class Objective(PyroELBO):
 
 def _with_gradients(step: Step, leaves: Sequence[Tensor]) -> Tensor:
     """A scalar of the step's loss, with the step's gradient for each of ``leaves``."""
-    arriving = [(leaf, gradient) for leaf, gradient in zip(leaves, step.gradients, strict=True) if gradient is not None]
-    terms = [((leaf - leaf.detach()) * gradient).sum() for leaf, gradient in arriving]
+    terms = [
+        ((leaf - leaf.detach()) * found).sum() for leaf, found in zip(*_reached(leaves, step.gradients), strict=True)
+    ]
     return step.loss + sum(terms) if terms else step.loss
+
+
+def _reached(leaves: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
+    """The leaves at which a gradient arrives, and what arrives."""
+    found = [(leaf, gradient) for leaf, gradient in zip(leaves, gradients, strict=True) if gradient is not None]
+    return [leaf for leaf, _ in found], [gradient for _, gradient in found]
 
 
 def needs_guide(objective: Objective, program: Program) -> None:
