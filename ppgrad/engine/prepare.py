@@ -39,6 +39,7 @@ from ppgrad.engine.record import (
     run,
     sites_of,
 )
+from ppgrad.engine.validity import can_be_checked_after
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         check_finite(sites, costs)
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
         check_gradient_paths(sites, costs, strict, dict(executor.assignment.served()))
+        executor.checks_after = can_be_checked_after(sites)
         for site in sites:
             if site.drawn is not None and site.drawn.alternatives:
                 executor.alternatives.setdefault(site.name, site.drawn.alternatives)  # at least

@@ -47,8 +47,9 @@ def _kind(site: Site) -> Any:
         return None
     if site.active is not None or type(estimator).log_prob is not Estimator.log_prob:
         return None
-    reparameterized = estimator.facts.reparameterized
-    return type(site.fn), type(fn), site.fn.batch_shape, site.fn.event_shape, site.value.dtype, reparameterized
+    tensors = [site.value, *(getattr(fn, name) for name in _PARAMETERS[type(fn)])]
+    looks = tuple((x.shape, x.dtype, x.device) for x in tensors)
+    return type(site.fn), type(fn), site.fn.batch_shape, looks, estimator.facts.reparameterized
 
 
 def _densities(sites: Sequence[Site]) -> Tensor:
@@ -82,7 +83,7 @@ def with_lanes(kept: Sequence[Mapping[str, Any]], together: bool) -> list[dict[s
             elif x.requires_grad and not (together and key in ("cost", "log_prob")):
                 one[key] = _lifted(x)
             else:
-                groups.setdefault((x.shape, x.dtype, x.requires_grad), []).append((one, key))
+                groups.setdefault((x.shape, x.dtype, x.device, x.requires_grad), []).append((one, key))
     for places in groups.values():
         for (one, key), x in zip(places, _all_lifted([one[key] for one, key in places]), strict=True):
             one[key] = x

@@ -35,6 +35,15 @@ class Suspect(Exception):
     """A run whose distributions may be out of order, or cannot be checked afterwards."""
 
 
+def can_be_checked_after(sites: Sequence[Site]) -> bool:
+    """Whether `check_run` finds nothing in a run that the distributions have checked themselves."""
+    try:
+        check_run(sites)
+    except Suspect:
+        return False
+    return True
+
+
 def check_run(sites: Sequence[Site]) -> None:
     """Raise `Suspect` unless every check passes that the distributions would have made while they ran."""
     groups: dict[Any, list[Tensor]] = {}
@@ -46,12 +55,12 @@ def check_run(sites: Sequence[Site]) -> None:
         if kind not in _CHECKABLE:
             raise Suspect
         for name, value in _parameters(fn):
-            groups.setdefault((kind, name, value.shape, value.dtype), []).append(value)
+            groups.setdefault((kind, name, value.shape, value.dtype, value.device), []).append(value)
         if site.kind in ("observed", "replayed") and not site.is_relaxed:
             _check_value(site)
     with torch.no_grad():
         passed = [_constraints(key[0])[key[1]].check(torch.stack(values)).all() for key, values in groups.items()]
-        if passed and not bool(torch.stack(passed).all()):
+        if not all(map(bool, passed)):
             raise Suspect
 
 

@@ -22,7 +22,8 @@ def surrogates(served: Sequence[Served], memories: Mapping[str, Memory]) -> list
     groups: dict[Any, list[Served]] = {}
     for draw, signal, estimator in served:
         if estimator.joins_steps and signal.lies_in(draw.log_prob.shape[:2]):
-            key = (id(estimator), draw.plates, draw.log_prob.shape, draw.value.shape)
+            looks = tuple((x.shape, x.dtype, x.device) for x in (draw.log_prob, draw.value))
+            key = (id(estimator), draw.plates, looks)
             groups.setdefault(key, []).append((draw, signal, estimator))
         else:
             terms.append(estimator.surrogate(draw, signal, memories.get(draw.name, {})))
