@@ -8,7 +8,10 @@ PYTHON_ARVIZ1 ?= $(shell for p in python3.12 "$$(pyenv root 2>/dev/null)"/versio
 VENV_ARVIZ1 := .venv-arviz1
 STAMP_ARVIZ1 := $(VENV_ARVIZ1)/.installed
 
-.PHONY: demo test lint test-arviz1 bench clean
+VENV_SB3 := .venv-sb3
+STAMP_SB3 := $(VENV_SB3)/.installed
+
+.PHONY: demo test lint test-arviz1 bench bench-training clean
 
 demo: $(STAMP)
 	$(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy \
@@ -40,11 +43,24 @@ bench: $(STAMP)
 	$(RUN)python benchmarks/linear_credit.py
 	$(RUN)python benchmarks/replicates.py
 	$(RUN)python benchmarks/discrete_vae.py
+	@$(MAKE) --no-print-directory bench-training
+
+# Trains to the end, beside Stable-Baselines3 in an environment of its own.
+bench-training: $(STAMP) $(STAMP_SB3)
+	OMP_NUM_THREADS=1 $(RUN)python benchmarks/cartpole.py --rival $(VENV_SB3)/bin/python
+	OMP_NUM_THREADS=1 $(RUN)python benchmarks/pendulum.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(RUN)python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(STAMP_SB3): constraints-sb3.txt
+	$(PYTHON) -m venv $(VENV_SB3)
+	$(VENV_SB3)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-sb3.txt torch
+	$(VENV_SB3)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-sb3.txt \
+		stable-baselines3 gymnasium
 	touch $@
 
 $(STAMP_ARVIZ1): constraints-arviz1.txt
@@ -53,4 +69,4 @@ $(STAMP_ARVIZ1): constraints-arviz1.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV_ARVIZ1) comparison
+	rm -rf $(VENV) $(VENV_ARVIZ1) $(VENV_SB3) comparison
