@@ -12,6 +12,9 @@ STAMP_JAX := $(VENV_JAX)/.installed
 VENV_STORCHASTIC := .venv-storchastic
 STAMP_STORCHASTIC := $(VENV_STORCHASTIC)/.installed
 
+VENV_SB3 := .venv-sb3
+STAMP_SB3 := $(VENV_SB3)/.installed
+
 .PHONY: demo test lint test-arviz1 bench bench-environments bench-training clean
 
 demo: $(STAMP)
@@ -47,13 +50,23 @@ bench: $(STAMP)
 
 bench-environments: $(STAMP_JAX) $(STAMP_STORCHASTIC)
 
-bench-training: $(STAMP)
+# Trains to the end, beside Stable-Baselines3 in an environment of its own.
+bench-training: $(STAMP) $(STAMP_SB3)
+	OMP_NUM_THREADS=1 $(RUN)python benchmarks/cartpole.py --rival $(VENV_SB3)/bin/python
+	OMP_NUM_THREADS=1 $(RUN)python benchmarks/pendulum.py
 	OMP_NUM_THREADS=1 $(RUN)python benchmarks/discrete_vae.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(RUN)python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(STAMP_SB3): constraints-sb3.txt
+	$(PYTHON) -m venv $(VENV_SB3)
+	$(VENV_SB3)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-sb3.txt torch
+	$(VENV_SB3)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-sb3.txt \
+		stable-baselines3 gymnasium
 	touch $@
 
 $(STAMP_ARVIZ1): constraints-arviz1.txt
@@ -73,4 +86,4 @@ $(STAMP_STORCHASTIC): constraints-storchastic.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV_ARVIZ1) $(VENV_JAX) $(VENV_STORCHASTIC) comparison
+	rm -rf $(VENV) $(VENV_ARVIZ1) $(VENV_JAX) $(VENV_STORCHASTIC) $(VENV_SB3) comparison

@@ -24,7 +24,7 @@ from ppgrad.envs import CartPole, GymnasiumEnv
 
 
 def problem(
-    simulator: str = "torch", horizon: int = 50, episodes: int = 8, hidden: int = 32, seed: int = 0
+    simulator: str = "torch", horizon: int = 200, episodes: int = 8, hidden: int = 32, seed: int = 0
 ) -> ppgrad.Problem:
     """A network that balances a pole.
 
@@ -46,5 +46,5 @@ def problem(
         objective=ppgrad.ExpectedReturn,
         about=f"balancing a pole, simulated by {simulator}",
         smooth=False,
-        training={"estimator": "score+loo=episodes", "num_particles": 1, "steps": 150, "learning_rate": 0.02},
+        training={"estimator": "score+loo=episodes", "num_particles": 1, "steps": 60, "learning_rate": 0.03},
     )

@@ -3,9 +3,9 @@
     ppgrad compare models/gymnasium_policy.py --set id=Acrobot-v1
 
 Observations are flattened. Discrete actions get a `CategoricalPolicy`, real ones a `GaussianPolicy` with a standard
-deviation of its own for each number. Gymnasium is NumPy: no gradient goes through the environment, only through the densities of the
-actions, so that the score function is the one to choose. Episodes are in one plate, and the others are each one's
-baseline:
+deviation of its own for each number. Gymnasium is NumPy: no gradient goes through the environment, only through the
+densities of the actions, so that the score function is the one to choose. Episodes are in one plate, and the others
+are each one's baseline:
 
     ExpectedReturn(ScoreFunction(LeaveOneOut(over="episodes")), discount=0.99)
 
@@ -47,7 +47,7 @@ def fitting_policy(env: GymnasiumEnv, hidden: int, seed: int) -> ppgrad.Policy:
 
 
 def problem(
-    id: str = "CartPole-v1", horizon: int = 50, episodes: int = 8, hidden: int = 32, seed: int = 0
+    id: str = "CartPole-v1", horizon: int = 200, episodes: int = 8, hidden: int = 32, seed: int = 0
 ) -> ppgrad.Problem:
     """A network that plays a Gymnasium environment.
 
@@ -65,5 +65,5 @@ def problem(
         objective=ppgrad.ExpectedReturn,
         about=f"a network that plays {id}",
         smooth=False,
-        training={"estimator": "score+loo=episodes", "num_particles": 1, "steps": 150, "learning_rate": 0.02},
+        training={"estimator": "score+loo=episodes", "num_particles": 1, "steps": 60, "learning_rate": 0.03},
     )

@@ -91,8 +91,8 @@ def problem(
         training={
             "estimator": "pathwise",
             "num_particles": 64,
-            "steps": 100,
-            "learning_rate": 0.5,
+            "steps": 200,
+            "learning_rate": 0.4,
             "schedule": "linear",
         },
     )

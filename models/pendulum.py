@@ -24,7 +24,7 @@ import ppgrad
 from ppgrad.envs import Pendulum
 
 
-def swinging_policy(hidden: int = 32, std: float = 0.5, seed: int = 0) -> ppgrad.GaussianPolicy:
+def swinging_policy(hidden: int = 32, std: float = 1.0, seed: int = 0) -> ppgrad.GaussianPolicy:
     """Observations (cos θ, sin θ, ω) to torques: 2 tanh of a Normal whose standard deviation is a parameter.
 
     Args:
@@ -39,7 +39,7 @@ def swinging_policy(hidden: int = 32, std: float = 0.5, seed: int = 0) -> ppgrad
         )
 
 
-def problem(horizon: int = 50, episodes: int = 16, hidden: int = 32, std: float = 0.5, seed: int = 0) -> ppgrad.Problem:
+def problem(horizon: int = 50, episodes: int = 16, hidden: int = 32, std: float = 1.0, seed: int = 0) -> ppgrad.Problem:
     """A network that drives Pendulum.
 
     Args:
@@ -55,7 +55,7 @@ def problem(horizon: int = 50, episodes: int = 16, hidden: int = 32, std: float 
         training={
             "estimator": "pathwise",
             "num_particles": 1,
-            "steps": 200,
+            "steps": 300,
             "learning_rate": 0.02,
             "schedule": "linear",
             "max_grad_norm": 10.0 * episodes,

@@ -99,7 +99,8 @@ def checksum(tree: Any) -> str:
 def _feed(found: Any, tree: Any) -> None:
     if isinstance(tree, Tensor):
         found.update(f"{tree.dtype}{tuple(tree.shape)}".encode())
-        found.update(tree.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        flat = torch.empty(tree.numel(), dtype=tree.dtype).copy_(tree.detach().reshape(-1))  # whatever the strides
+        found.update(flat.view(torch.uint8).numpy().tobytes())
     elif isinstance(tree, Mapping):
         found.update(f"dict{len(tree)}".encode())
         for key, value in tree.items():

@@ -244,3 +244,12 @@ def test_generators_go_on(draw: Callable[..., Any], tmp_path: Path) -> None:
     pyro.set_rng_seed(2)
     restore_generators(read_checkpoint(tmp_path / "run.pt"))
     assert str([draw(*arguments) for _ in range(3)]) == str(expected)
+
+
+def test_strides_do_not_matter() -> None:
+    """A tensor of one element may have any stride, as one that was expanded has."""
+    odd = torch.tensor(2.0).expand(1)
+    assert odd.stride() == (0,)
+    grid = torch.arange(6.0).reshape(2, 3)
+    for one, other in ((odd, torch.tensor([2.0])), (grid.T, grid.T.contiguous()), (grid.bfloat16(), grid.bfloat16())):
+        assert checksum(one) == checksum(other)

@@ -347,6 +347,27 @@ def test_rewards_of_an_episode() -> None:
             pyro.clear_param_store()
 
 
+@pytest.mark.parametrize("num_particles", [1, 3])
+@pytest.mark.parametrize("estimator", [ScoreFunction(), Pathwise()], ids=["score", "pathwise"])
+def test_episode_lengths(num_particles: int, estimator: Any) -> None:
+    """An episode is as long as its draws are active; steps after its end are no timesteps."""
+
+    def episodes() -> None:
+        loc = pyro.param("loc", torch.tensor(0.5))
+        lengths = torch.tensor([1, 3, 2, 2])
+        with pyro.plate("episodes", 4):
+            for t in range(3):
+                active = lengths > t
+                x = ppgrad.policy(f"x_{t}", dist.Normal(loc, 1.0).expand([4]), infer={"active": active})
+                ppgrad.reward(f"r_{t}", x * active)
+
+    history = fit(ExpectedReturn(estimator, num_particles=num_particles), episodes, steps=2)
+    assert history.final["rollout/ep_len_mean"] == 2.0
+    assert history.final["time/total_timesteps"] == 2 * num_particles * 8
+    pyro.clear_param_store()
+    assert "rollout/ep_len_mean" not in fit(ExpectedReturn(), program, steps=1).metrics
+
+
 def _one_bernoulli(data: Tensor) -> None:
     p = pyro.param("q", torch.tensor(0.25))
     x = ppgrad.policy("x", dist.Bernoulli(p))
