@@ -49,7 +49,7 @@ class LeaveOneOut(Baseline):
 
     @property
     def joins_steps(self) -> bool:
-        return True
+        return type(self) is LeaveOneOut
 
     @property
     def compares_particles(self) -> bool:

@@ -182,6 +182,18 @@ def test_joined_surrogates_change_no_gradient(name: str, baseline: Any) -> None:
     assert torch.equal(joined, torch.cat([term for term in terms if term is not None], 1))
 
 
+def test_an_estimator_made_of_another_sees_every_draw() -> None:
+    seen = []
+
+    class Watching(ScoreFunction):
+        def surrogate(self, draw: Any, signal: Any, memory: Any) -> torch.Tensor:
+            seen.append(draw.name)
+            return super().surrogate(draw, signal, memory)
+
+    ppgrad.gradient(ExpectedReturn(Watching()), rollout(POLICIES["Normal"], 3), seed=0)
+    assert seen == ["a_0", "a_1", "a_2"]
+
+
 def test_sites_under_masks_scales_and_inactive_ones() -> None:
     weight = torch.tensor([0.3, -0.2, 0.5], requires_grad=True)
 
