@@ -69,7 +69,8 @@ def is_deterministic(fn: object) -> bool:
 
 
 def is_learnable(fn: dist.TorchDistribution) -> bool:
-    """Whether the density of ``fn`` depends on something that requires a gradient."""
+    """Whether the density of ``fn``, masks left aside, depends on something that requires a gradient."""
+    fn = without_mask(fn)
     with torch.enable_grad():
         try:
             return bool(fn.log_prob(fn.sample().detach()).requires_grad)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import Independent
 from torch.utils._pytree import tree_leaves
 
 from ppgrad.core import Draw, Estimator, Plates, PpgradError, Signal, Unsupported, sum_lane
+from ppgrad.core.discrete import element
 from ppgrad.engine.credit import SequencePath, Sums, downstream_costs
 from ppgrad.engine.record import Branch, Site
 
@@ -188,9 +189,9 @@ def _elements(site: Site, coupled: Plates) -> Iterator[Tensor | None]:
         yield mask
 
 
-def _element_dims(fn: Any) -> int:
+def _element_dims(fn: TorchDistribution) -> int:
     """How many dimensions of an event count elements, and not the parts of one."""
-    return fn.reinterpreted_batch_ndims if isinstance(fn, Independent) else 0
+    return len(fn.event_shape) - len(element(fn).event_shape)
 
 
 class _Scope:

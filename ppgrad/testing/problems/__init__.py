@@ -26,8 +26,11 @@ from ppgrad.testing.problems.discrete import (
     categoricals,
     coupled_plate,
     geometric,
+    masked_out,
+    nested_events,
     one_hot,
     poisson,
+    vectors_in_masks,
 )
 from ppgrad.testing.problems.importance import (
     importance_discrete,
@@ -62,6 +65,6 @@ def all_problems() -> dict[str, Problem]:
         importance_discrete, importance_mixed, renyi, entropic_risk, max_ent_return,
         sequential_elbo, nested_loops, categoricals, one_hot, binomial, geometric, gamma_rate, normal_vectors,
         renyi_continuous, importance_hierarchical, tail_risk, best_of, group_relative,
-        kl_regularized, kl_as_loss, var_grad,
+        kl_regularized, kl_as_loss, var_grad, vectors_in_masks, nested_events, masked_out,
     )  # fmt: skip
     return {builder.__name__: builder() for builder in builders}

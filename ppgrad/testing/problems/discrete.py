@@ -140,3 +140,64 @@ def geometric() -> Problem:
         return -(1 - p["p"]) * (2 - p["p"]) / p["p"] ** 2
 
     return Problem(model, ExpectedReturn, "a Geometric site", exact=closed_form(initial, value))
+
+
+def vectors_in_masks() -> Problem:
+    """Bernoulli vectors masked from outside, in a plate; a matrix with a mask between two calls of ``to_event``."""
+    initial = {"logits": [[0.3, -0.5], [0.8, 0.1]]}
+    signs = [1.0, -2.0]
+
+    def model() -> None:
+        p = parameters(initial)
+        with pyro.plate("n", 2):
+            fn = dist.Bernoulli(logits=p["logits"]).to_event(1).mask(torch.tensor([True, False]))
+            b = ppgrad.policy("b", fn)
+            ppgrad.cost("f", (b.sum(-1) - 1) ** 2 * (torch.tensor(signs) + b[..., 0]))
+        c = ppgrad.policy(
+            "c", dist.Bernoulli(logits=p["logits"]).to_event(1).mask(torch.tensor([True, False])).to_event(1)
+        )
+        ppgrad.cost("g", (c.sum(-1).sum(-1) - 1.4) ** 2)
+
+    def value(p: Parameters) -> Tensor:
+        q, total = torch.sigmoid(p["logits"]), torch.zeros(())
+        for b in itertools.product((0.0, 1.0), repeat=2):
+            values = torch.tensor(b)
+            chances = (q * values + (1 - q) * (1 - values)).prod(-1)
+            total = total - (chances * (values.sum() - 1) ** 2 * (torch.tensor(signs) + values[0])).sum()
+        return total - (q.sum() - 1.4) ** 2 - (q * (1 - q)).sum()
+
+    return Problem(model, ExpectedReturn, "vectors in masks", exact=closed_form(initial, value))
+
+
+def nested_events() -> Problem:
+    """One-hot values: an Independent of an Independent, masked, in a plate whose elements a cost couples."""
+    initial = {"logits": [[0.3, -0.6, 0.1], [-0.2, 0.5, 1.2]]}
+    gains = [0.5, -1.0, 2.0]
+
+    def model() -> None:
+        logits = parameters(initial)["logits"].reshape(1, 2, 1, 3).expand(2, 2, 1, 3)
+        one_hot_values = dist.OneHotCategorical(logits=logits)
+        with pyro.plate("n", 2):
+            fn = dist.Independent(dist.Independent(one_hot_values, 1), 1).mask(True)
+            x = ppgrad.policy("x", fn)
+        ppgrad.cost("f", (x @ (torch.tensor(gains) * 1.0)).prod(-1).prod(-1).prod(-1))
+
+    def value(p: Parameters) -> Tensor:
+        return -((p["logits"].softmax(-1) @ torch.tensor(gains)).prod() ** 2)
+
+    return Problem(model, ExpectedReturn, "events in events", exact=closed_form(initial, value))
+
+
+def masked_out() -> Problem:
+    """A mask on all of a discrete draw leaves its score alone; f = (Σ b − 1)²."""
+    initial = {"logits": [0.4, -0.7]}
+
+    def model() -> None:
+        b = ppgrad.policy("b", dist.Bernoulli(logits=parameters(initial)["logits"]).mask(False).to_event(1))
+        ppgrad.cost("f", (b.sum(-1) - 1) ** 2 * 0.5)
+
+    def value(p: Parameters) -> Tensor:
+        q = torch.sigmoid(p["logits"])
+        return -0.5 * ((q.sum() - 1) ** 2 + (q * (1 - q)).sum())
+
+    return Problem(model, ExpectedReturn, "a draw that is masked out", exact=closed_form(initial, value))
