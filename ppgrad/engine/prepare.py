@@ -23,6 +23,7 @@ from ppgrad.engine.inspect_run import (
     check_relaxed_path,
     check_structure,
 )
+from ppgrad.engine.jumps import check_continuous
 from ppgrad.engine.parameters import announced, named_parameters
 from ppgrad.engine.randomness import aside
 from ppgrad.engine.record import (
@@ -77,8 +78,9 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         for site in sites:
             if site.drawn is not None and site.drawn.alternatives:
                 executor.alternatives.setdefault(site.name, site.drawn.alternatives)  # at least
-            if site.drawn is not None and site.drawn.alternatives and getattr(site.estimator, "relaxes", False):
-                _check_relaxed(executor, site.name)
+        relaxed = [site.name for site in sites if site.drawn is not None and site.drawn.alternatives and _relaxes(site)]
+        for name in relaxed:
+            _check_relaxed(executor, name, lines=max(1, min(3, 24 // len(relaxed))))
         registered = announced([guide_trace, model_trace])
         return Prepared(executor, named_parameters(executor.program, registered), frozenset(registered))
 
@@ -152,12 +154,17 @@ def traces(executor: Executor) -> tuple[poutine.Trace | None, poutine.Trace]:
     return _run(executor)[1:]
 
 
-def _check_relaxed(executor: Executor, name: str) -> None:
+def _relaxes(site: Site) -> bool:
+    return site.estimator is not None and site.estimator.relaxes
+
+
+def _check_relaxed(executor: Executor, name: str, lines: int) -> None:
     with pyro.validation_enabled(False), relaxation_explained(executor.assignment, name):
         sampler, guide_trace, model_trace = _run(executor, branch=Branch(name, 0))
         sites = sites_of(guide_trace, model_trace, sampler)
         place = next(i for i, site in enumerate(sites) if site.name == name)
         check_relaxed_path(sites[place], executor.costs(sites)[place + 1 :])
+        check_continuous(executor, name, sampler, (guide_trace, model_trace), lines)
 
 
 def _run(
