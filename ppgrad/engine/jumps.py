@@ -1,46 +1,45 @@
-"""Where the cost of a program jumps between the values of a discrete site: no slope tells of that."""
+"""Where the cost of a program jumps as the value of a site moves: no slope tells of that."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pyro
 import torch
+from pyro.distributions import TorchDistribution
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+from torch.distributions import constraints
 
 from ppgrad.core import PpgradError, Unsupported
+from ppgrad.core.discrete import element
 from ppgrad.core.distributions import unvalidated
 from ppgrad.core.relaxation import as_value, category_logits
 from ppgrad.engine.execute import Executor
+from ppgrad.engine.lanes import CannotVectorize, LaneTensors, vectorizable, vectorized
+from ppgrad.engine.lines import Point, jumps
 from ppgrad.engine.record import Drawn, Sampler, Site, run, sites_of
 from ppgrad.engine.stopped import Traces, values_drawn
 
-PIECES = 8
-"""Into how many pieces each line is cut at first."""
-
-SPLITS = 48
-"""How many times a piece of a line is halved at most."""
-
 NARROW = 1e-5
-"""How narrow a piece is, as a share of its line, before a gap that is still there counts as a jump."""
+"""A cost that rises within less of the way between two values of a discrete site counts as one that jumps."""
+
+SELDOM = 1 / 256
+"""The same of a continuous site: draws hit what is narrower too seldom to tell of its slope."""
 
 MARGIN = 1e-3
-"""How far from the values themselves a line ends: a relaxed value never reaches them."""
+"""How far from the values of a discrete site a line ends: a relaxed value never reaches them."""
 
-Point = tuple[float, float, float]
-"""A place on a line, the cost there, and its slope along the line."""
+DRAWS = 256
+"""How many draws of a continuous site a line spans."""
+
+Ends = Iterator[tuple[Tensor, Tensor]]
 
 
 def check_continuous(executor: Executor, name: str, sampler: Sampler, traces: Traces, lines: int) -> None:
-    """Raise if the cost jumps on a line between values of a site, everything else held as it was drawn.
-
-    On a piece of the line the cost differs by its slope's integral, unless it jumps there. The piece with
-    the largest gap between the two is halved, again and again: a gap that stays is a jump.
+    """Raise if the cost jumps on a line between values of a discrete site, all else held as it was drawn.
 
     Args:
         executor: runs the program.
@@ -51,27 +50,36 @@ def check_continuous(executor: Executor, name: str, sampler: Sampler, traces: Tr
     Raises:
         Unsupported: the cost jumps.
     """
-    values = {drawn: value.detach() for drawn, value in values_drawn(traces, sampler).items()}
     site = next(site for site in sites_of(*traces, sampler) if site.name == name)
-    for start, end in _lines(site, lines):
-        try:
-            jumps = _jumps(partial(_point, executor, site, values, start, end))
-        except PpgradError:
-            raise
-        except Exception:
-            return  # a density that cannot be had at a value of its own: nothing to be said of this program
-        if jumps:
-            estimator = type(site.estimator).__name__
-            raise Unsupported(
-                f"{estimator} at site '{name}' runs the program with a relaxed value, and its cost jumps between the "
-                "site's values: the program rounds it, or compares it with a threshold.\nChoose an estimator "
-                f"that keeps values discrete: sites={{'{name}': LocalExpectation()}}."
-            )
+    if _jumps_on(_between_values(site.fn, lines), executor, site, sampler, traces, NARROW):
+        estimator = type(site.estimator).__name__
+        raise Unsupported(
+            f"{estimator} at site '{name}' runs the program with a relaxed value, and its cost jumps between the "
+            "site's values: the program rounds it, or compares it with a threshold.\nChoose an estimator "
+            f"that keeps values discrete: sites={{'{name}': LocalExpectation()}}."
+        )
 
 
-def _lines(site: Site, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Ends of lines: from the first category of each element to its last, then between random ones."""
-    logits = category_logits(site.fn).detach()
+def jumps_at(executor: Executor, name: str, sampler: Sampler, traces: Traces, lines: int) -> bool:
+    """Whether the cost jumps on a line between draws of a continuous site, all else held as it was drawn.
+
+    Later draws are held as well: what jumps in one of them is a jump at its own site.
+    """
+    site = next(site for site in sites_of(*traces, sampler) if site.name == name)
+    return _jumps_on(_between_draws(site.fn, lines), executor, site, sampler, traces, SELDOM)
+
+
+def _jumps_on(ends: Ends, executor: Executor, site: Site, sampler: Sampler, traces: Traces, narrow: float) -> bool:
+    values = {drawn: value.detach() for drawn, value in values_drawn(traces, sampler).items()}
+    try:
+        return any(jumps(partial(_points, executor, site, values, *pair), narrow) for pair in ends)
+    except (ValueError, RuntimeError, NotImplementedError, AttributeError):
+        return False  # a density that cannot be had at a value that is held: nothing can be said
+
+
+def _between_values(fn: TorchDistribution, count: int) -> Ends:
+    """From the first category of each element to its last, then between random ones."""
+    logits = category_logits(fn).detach()
     size = logits.shape[-1]
     first = torch.zeros(logits.shape[:-1], dtype=torch.long)
     ends = [(first, first + size - 1)]
@@ -81,91 +89,101 @@ def _lines(site: Site, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     for pair in ends:
         start, end = (torch.nn.functional.one_hot(index, size).to(logits.dtype) for index in pair)
         inside = [(1 - MARGIN) * weights + MARGIN / size for weights in (start, end)]
-        yield as_value(site.fn, inside[0]), as_value(site.fn, inside[1])
+        yield as_value(fn, inside[0]), as_value(fn, inside[1])
 
 
-def _jumps(point: Callable[[float], tuple[Point, float]]) -> bool:
-    """Whether a function jumps on [0, 1]: ``point`` gives its value and slope, and how far rounding may reach."""
-    points, reaches = zip(*(point(i / PIECES) for i in range(PIECES + 1)), strict=True)
-    costs = [cost for _, cost, _ in points]
-    tolerance = max(*reaches, 1e-3 * (max(costs) - min(costs)))
-    pieces = [_Piece(a, b, ()) for a, b in itertools.pairwise(points)]
-    for _ in range(SPLITS):
-        piece = max(pieces, key=lambda p: p.gap)
-        if piece.gap <= tolerance:
-            return False
-        pieces.remove(piece)
-        if piece.width < NARROW:
-            if piece.keeps_its_gap:
-                return True
+def _between_draws(fn: TorchDistribution, count: int) -> Ends:
+    """From the least to the greatest of many draws, each element one way or the other; of a vector, two draws."""
+    with torch.no_grad():
+        draws = fn.sample(torch.Size([DRAWS]))
+    for i in range(count):
+        if not _is_elementwise(fn):
+            yield draws[2 * i], draws[2 * i + 1]
             continue
-        middle, _ = point((piece.start[0] + piece.end[0]) / 2)
-        before = (*piece.before, piece.gap)[-3:]
-        pieces += [_Piece(piece.start, middle, before), _Piece(middle, piece.end, before)]
-    return False
+        low, high = draws.amin(0), draws.amax(0)
+        turned = torch.rand(low.shape) < (0.5 if i else 0.0)
+        yield torch.where(turned, high, low), torch.where(turned, low, high)
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """A part of a line, and the gaps of the last three pieces that it was cut from."""
-
-    start: Point
-    end: Point
-    before: tuple[float, ...]
-
-    @property
-    def width(self) -> float:
-        return self.end[0] - self.start[0]
-
-    @cached_property
-    def gap(self) -> float:
-        """How far the cost's difference is from the integral of its slope, by the trapezoidal rule."""
-        return abs(self.end[1] - self.start[1] - self.width * (self.start[2] + self.end[2]) / 2)
-
-    @property
-    def keeps_its_gap(self) -> bool:
-        """At a kink one of the last three gaps was at least 1.4 times as large; at a jump all are alike."""
-        return self.gap > 0.7 * max(self.before)
+def _is_elementwise(fn: TorchDistribution) -> bool:
+    """Whether the elements of a value may be put together from several values."""
+    try:
+        support = element(fn).support
+    except NotImplementedError:
+        return False
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return not constraints.is_dependent(support) and support.event_dim == 0  # type: ignore[no-untyped-call]
 
 
-def _point(
-    executor: Executor, site: Site, values: Mapping[str, Tensor], start: Tensor, end: Tensor, share: float
-) -> tuple[Point, float]:
-    value = (start + share * (end - start)).requires_grad_()
-    held = _Held({**values, site.name: value}, site)
-    with pyro.validation_enabled(False):
-        sites = sites_of(*run(executor.program, held), held)
-        costs = executor.costs(sites)
-        place = next(i for i, other in enumerate(sites) if other.name == site.name)
-        terms = [cost for cost in costs[place:] if cost is not None]
-        # A later draw's density is not a cost, but its score passes the cost's slope on.
-        terms += [other.density for other in sites[place + 1 :] if other.is_random]
+def _points(
+    executor: Executor,
+    site: Site,
+    values: Mapping[str, Tensor],
+    start: Tensor,
+    end: Tensor,
+    places: Sequence[float],
+) -> list[Point]:
+    """What is downstream of a site, at places on the line between two values of it."""
+    shares = torch.tensor(places, dtype=start.dtype).reshape(-1, *[1] * start.dim())
+    moved = (start + shares * (end - start)).requires_grad_()
+
+    def one(token: Tensor | float, value: Tensor) -> tuple[Tensor, Tensor]:
+        with LaneTensors(token, {}):
+            return _downstream(executor, site, {**values, site.name: value})
+
+    try:
+        if not executor.vectorize:
+            raise CannotVectorize
+        with vectorizable():
+            totals, sizes = vectorized(one, moved, lanes=len(places))
+    except PpgradError:
+        raise
+    except Exception:
+        with pyro.validation_enabled(False):
+            totals, sizes = (torch.stack(part) for part in zip(*(one(0.0, value) for value in moved), strict=True))
+    slopes = torch.zeros_like(moved)
+    if totals.requires_grad:
+        (slopes,) = torch.autograd.grad(totals.sum(), [moved], materialize_grads=True)
+    along = (slopes * (end - start)).reshape(len(places), -1).sum(1).tolist()
+    steep = (slopes * moved.detach()).abs().reshape(len(places), -1).sum(1)
+    reach = torch.finfo(totals.dtype).eps * (64 * sizes + 4 * steep)
+    return [Point(*numbers) for numbers in zip(places, totals.tolist(), along, reach.tolist(), strict=True)]
+
+
+def _downstream(executor: Executor, site: Site, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The sum of all that is downstream of a site, and of its absolute values."""
+    held = _Held(values, site)
+    sites = sites_of(*run(executor.program, held), held)
+    costs = executor.costs(sites)
+    first = next(i for i, other in enumerate(sites) if other.name == site.name)
+    terms = [cost for cost in costs[first:] if cost is not None]
+    # A later draw's density is not a cost, but its score passes the cost's slope on.
+    terms += [other.density for other in sites[first + 1 :] if other.is_random]
     # With weights of their own, so that jumps of two terms do not cancel.
-    total = torch.stack([(1 + 0.1 * i / len(terms)) * term.sum() for i, term in enumerate(terms)]).sum()
-    slope = None
-    if total.requires_grad:
-        (slope,) = torch.autograd.grad(total, [value], allow_unused=True)
-    along = 0.0 if slope is None else float((slope * (end - start)).sum())
-    size = float(torch.stack([term.detach().abs().sum() for term in terms]).sum())
-    return (share, float(total.detach()), along), 64 * torch.finfo(total.dtype).eps * size
+    weighted = [(1 + 0.1 * i / len(terms)) * term.sum() for i, term in enumerate(terms)]
+    zero = torch.zeros(())
+    return torch.stack([zero, *weighted]).sum(), torch.stack(
+        [zero, *(term.detach().abs().sum() for term in terms)]
+    ).sum()
 
 
 class _Held(Sampler):
-    """Gives each random site the value that it had, and one site a relaxed one."""
+    """Gives each random site the value that it had, and one site another."""
 
-    def __init__(self, values: Mapping[str, Tensor], relaxed: Site):
+    def __init__(self, values: Mapping[str, Tensor], moved: Site):
         Messenger.__init__(self)
         self._values = values
-        self._relaxed = relaxed
+        self._moved = moved
         self.drawn: dict[str, Drawn] = {}
 
     def _pyro_sample(self, message: Any) -> None:
         name = message["name"]
-        if name == self._relaxed.name:
+        if name == self._moved.name:
             message["fn"] = unvalidated(message["fn"])
         if message["done"] or message["is_observed"] or name not in self._values:
             return
-        estimator = self._relaxed.estimator if name == self._relaxed.name else None
+        estimator = self._moved.estimator if name == self._moved.name else None
         self.drawn[name] = Drawn(estimator, {}, is_changed=True, in_branch=True)
         message["value"] = self._values[name]
         message["done"] = True

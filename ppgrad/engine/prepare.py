@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from ppgrad.engine.inspect_run import (
     check_relaxed_path,
     check_structure,
 )
-from ppgrad.engine.jumps import check_continuous
+from ppgrad.engine.jumps import check_continuous, jumps_at
 from ppgrad.engine.parameters import announced, named_parameters
 from ppgrad.engine.randomness import aside
 from ppgrad.engine.record import (
@@ -152,6 +152,16 @@ def program_elements(prepared: Prepared) -> int:
 def traces(executor: Executor) -> tuple[poutine.Trace | None, poutine.Trace]:
     """The guide's and the model's trace of one run of the program outside of vmap."""
     return _run(executor)[1:]
+
+
+def where_the_cost_jumps(executor: Executor, names: Iterable[str]) -> frozenset[str]:
+    """The sites where the cost was seen to jump as their value moves, of those named."""
+    wanted = set(names)
+    with torch.enable_grad(), nonfinite_explained(executor):
+        sampler, guide_trace, model_trace = _run(executor)
+        there = [name for name in sampler.drawn if name in wanted]
+        lines = 2 if len(there) < 10 else 1
+        return frozenset(n for n in there if jumps_at(executor, n, sampler, (guide_trace, model_trace), lines))
 
 
 def _relaxes(site: Site) -> bool:

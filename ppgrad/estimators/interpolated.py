@@ -31,7 +31,11 @@ class Interpolated(Estimator):
     Source: Gu et al. (2017), Interpolated policy gradient, eq. 5; `InverseVariance` chooses α itself.
     """
 
-    facts: ClassVar[Facts] = Facts(source="Gu et al. (2017), Interpolated Policy Gradient, eq. 5", reparameterized=True)
+    facts: ClassVar[Facts] = Facts(
+        source="Gu et al. (2017), Interpolated Policy Gradient, eq. 5",
+        assumes="the cost does not jump",
+        reparameterized=True,
+    )
 
     alpha: float | Tensor = 0.5
     score: ScoreFunction = field(default_factory=ScoreFunction)

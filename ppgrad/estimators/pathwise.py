@@ -33,6 +33,7 @@ class Pathwise(Estimator):
 
     facts: ClassVar[Facts] = Facts(
         source="Kingma & Welling (2014), Auto-Encoding Variational Bayes, section 2.4",
+        assumes="the cost does not jump",
         reparameterized=True,
     )
 

@@ -47,7 +47,10 @@ class REBAR(Estimator):
     latent variable models, eq. 5.
     """
 
-    facts: ClassVar[Facts] = Facts(source="Tucker et al. (2017), REBAR, eq. 5")
+    facts: ClassVar[Facts] = Facts(
+        source="Tucker et al. (2017), REBAR, eq. 5",
+        assumes="the cost does not jump between values",
+    )
     relaxes: ClassVar[bool] = True
 
     temperature: float = 0.5
