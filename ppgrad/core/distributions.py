@@ -96,6 +96,12 @@ def is_rounded(fn: dist.TorchDistribution) -> bool:
     return distribution_name(fn).startswith("Relaxed") and is_straight_through(fn)
 
 
+def undifferentiable_density(fn: dist.TorchDistribution) -> str | None:
+    """Why the density of ``fn`` has a value and no gradient, or None if it has both."""
+    name = distribution_name(fn)
+    return f"Pyro's density of {name} overwrites what its gradient needs" if name == "GaussianScaleMixture" else None
+
+
 def not_reparameterized(fn: dist.TorchDistribution) -> str | None:
     """Why no gradient may go through a sample of ``fn``, or None if one may."""
     name = distribution_name(fn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -89,6 +89,7 @@ def attach_alternatives(
     count: Callable[[str, int], None],
     couples_lanes: bool,
     in_vmap: bool,
+    explains: bool,
 ) -> None:
     """Keep beside each site that has alternatives the downstream cost of each, and of the value drawn.
 
@@ -99,6 +100,7 @@ def attach_alternatives(
         count: is told how many runs a site needs, before the first.
         couples_lanes: every cost counts for every element, whatever the plates.
         in_vmap: all of this runs inside of an enclosing vmap, where torch.autograd.grad cannot.
+        explains: an error in a branch is the program's, and not vmap's.
     """
     drawn_costs = downstream_costs(entries)
     for i, later in enumerate(run.plates_of_all_later):
@@ -122,7 +124,7 @@ def attach_alternatives(
         like = torch.zeros(*lanes, *site.fn.shape(), dtype=kept["value"].dtype, device=kept["value"].device)
         for alternative in range(drawn.alternatives):
             branches = [Branch(site.name, alternative, mask) for mask in elements]
-            with _relaxation_explained(site, estimator):
+            with _relaxation_explained(site, estimator) if explains else nullcontext():
                 if estimator.differentiates:
                     costs, gradient = _differentiated(branches[0], scope, replay, like, in_vmap)
                     kept["gradients"].append(gradient)
@@ -249,6 +251,8 @@ def _differentiated(
         return [parts], gradient.detach()
     shift = like.requires_grad_()
     total, parts = cost(shift)
+    if not total.requires_grad:
+        return [parts], torch.zeros_like(like)  # only later scores depend on the value
     (gradient,) = torch.autograd.grad(total.sum(), [shift], allow_unused=True, retain_graph=True)
     return [parts], torch.zeros_like(like) if gradient is None else gradient
 

@@ -155,7 +155,7 @@ class Executor:
                     run = self._lane(inputs, index, noise, branch, own)
                     return Run(run.sites, tree_map(lambda x: x[None, None], run.tensors))
 
-                runs.append(self._with_alternatives(one_lane))
+                runs.append(self._with_alternatives(one_lane, in_loop=True))
         return self._stacked(runs)
 
     def fall_back(self, error: Exception) -> None:
@@ -163,7 +163,9 @@ class Executor:
         self.vectorize = False
         note_of_loop(self.program.model, error)
 
-    def _with_alternatives(self, lanes: Callable[[Branch | None], Run], in_vmap: bool = False) -> Run:
+    def _with_alternatives(
+        self, lanes: Callable[[Branch | None], Run], in_vmap: bool = False, in_loop: bool = False
+    ) -> Run:
         """The program as drawn, with the costs of each alternative beside the site that asked for it."""
         start = pyro.util.get_rng_state()
         run = lanes(None)
@@ -178,7 +180,7 @@ class Executor:
 
         try:
             entries = self._record(run).entries
-            attach_alternatives(run, entries, replay, self._count_alternatives, self.couples_lanes, in_vmap)
+            attach_alternatives(run, entries, replay, self._count_alternatives, self.couples_lanes, in_vmap, in_loop)
         finally:
             pyro.util.set_rng_state(end)
         return run

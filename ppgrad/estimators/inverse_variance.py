@@ -12,7 +12,7 @@ from scipy.special import stdtr
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Pilot, Sample, Signal, SiteInfo
-from ppgrad.estimators.interpolated import Interpolated
+from ppgrad.estimators.interpolated import Interpolated, check_parts
 from ppgrad.estimators.pathwise import Pathwise
 from ppgrad.estimators.score_function import ScoreFunction
 
@@ -45,6 +45,9 @@ class InverseVariance(Estimator):
         score: the score function, with its baseline.
         pathwise: the pathwise estimator.
 
+    Raises:
+        InvalidAssignment: ``score`` is no `ScoreFunction`, or ``pathwise`` no `Pathwise`.
+
     Source: Parmas, Rasmussen, Peters & Doya (2018), PIPPS, eq. 9; Suh et al. (2022), Do differentiable
     simulators give better policy gradients?, section 5.
     """
@@ -59,6 +62,9 @@ class InverseVariance(Estimator):
     score: ScoreFunction = field(default_factory=ScoreFunction)
     pathwise: Pathwise = field(default_factory=Pathwise)
 
+    def __post_init__(self) -> None:
+        check_parts(type(self).__name__, self.score, self.pathwise)
+
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return (cls(),)
@@ -67,7 +73,7 @@ class InverseVariance(Estimator):
         return Interpolated(0.5, self.score, self.pathwise).refuses(site)
 
     def tuned(self, memory: Memory) -> Estimator:
-        return Interpolated(memory.get("alpha", 0.5), self.score, self.pathwise, memory.get("score_weight"))
+        return Interpolated(memory.get("alpha", 0.5), self.score, self.pathwise)
 
     def sample(self, fn: TorchDistribution) -> Sample:
         return self.tuned({}).sample(fn)

@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo, sum_lane
-from ppgrad.core.arguments import positive
+from ppgrad.core.arguments import finite, positive
 from ppgrad.core.relaxation import (
     as_value,
     category_logits,
@@ -58,6 +58,7 @@ class REBAR(Estimator):
 
     def __post_init__(self) -> None:
         positive(type(self).__name__, "temperature", self.temperature, 0.5)
+        finite(type(self).__name__, "eta", self.eta, 1.0)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
