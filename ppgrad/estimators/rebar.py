@@ -37,7 +37,7 @@ class REBAR(Estimator):
     Needs Bernoulli or OneHotCategorical elements, and a program that takes the values between in
     their place and whose cost is continuous in them: one that rounds them, compares them with a
     threshold or indexes with them (``table[b.long()]``) has no slope there to differentiate, and is
-    refused. The first run looks for jumps of more than a thousandth of the cost's range on up to three
+    refused. The first run looks for jumps of more than a ten-thousandth of the cost's range on up to three
     lines through the values of the site, all other draws held; it cannot see those of other places.
 
     Under an objective in which runs share one number (`IWELBO`, `CVaR`, `EntropicRisk`, …) a site with a
