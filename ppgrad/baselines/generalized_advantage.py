@@ -118,8 +118,7 @@ class GeneralizedAdvantage(Baseline):
 
 def _moments(advantages: list[Tensor], active: list[Tensor | None]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the advantages of active draws: a finished episode's are no advantages."""
-    shape = torch.broadcast_shapes(*(advantage.shape for advantage in advantages))
-    every = torch.stack([advantage.expand(shape) for advantage in advantages])
+    every = torch.stack([advantage.expand_as(advantages[0]) for advantage in advantages])
     ones = torch.ones_like(every[0])
     counts = torch.stack([ones if which is None else which * ones for which in active])
     number = counts.sum()
