@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -26,9 +26,9 @@ class GymnasiumEnv:
     episode's end is masked. Real-valued actions are clipped to the action space on their way to the
     environment, and the policy site keeps the action as drawn.
 
-    The environment is NumPy: nothing of it is differentiable, so choose the score function, and vmap
-    cannot carry it, so that particles and replicates run in a loop. Put episodes in the plate instead. A run stops
-    when all episodes are over.
+    The environment is NumPy: nothing of it is differentiable, so that the score function is the default and
+    `Pathwise` is refused; and vmap cannot carry it, so that particles and replicates run in a loop. Put
+    episodes in the plate instead. A run stops when all episodes are over.
 
     Args:
         id: as for ``gymnasium.make``.
@@ -42,6 +42,8 @@ class GymnasiumEnv:
 
     Source: Towers et al. (2024), Gymnasium: a standard interface for reinforcement learning environments.
     """
+
+    differentiable: ClassVar[bool] = False
 
     def __init__(
         self,

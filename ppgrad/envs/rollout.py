@@ -33,6 +33,10 @@ class Playable(Protocol):
     def action_space(self) -> ActionSpace:
         """What actions it takes."""
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether a gradient goes from an action to what follows; True where an environment does not say."""
+
     def play(self, episodes: int) -> Play:
         """Begin episodes."""
 
@@ -69,7 +73,8 @@ def rollout(
     at the policy site ``a_t`` (whose context is the observation), a random transition at ``s_{t+1}``, and
     earns the reward at ``r_t``; what the state at the horizon earns is at ``r_{horizon}``. A finished
     episode earns nothing more, and its draws do not count: the policy site is masked, and no estimator
-    sees a score of it.
+    sees a score of it. Where the environment is not ``differentiable`` the policy sites say so, in
+    ``infer["differentiable"]``: the score function serves them, and what differentiates the cost is refused.
 
     As in any Pyro program the objective adds up over the plate: it is ``episodes`` times the expected
     return of one. Discounts belong to the objective: ``ExpectedReturn(discount=0.99)``.
@@ -106,7 +111,7 @@ def rollout(
         raise InvalidInput(
             f"rollout(policy={policy!r}): write a function or a module from observations to a Pyro distribution."
         )
-    space = env.action_space
+    space, differentiable = env.action_space, getattr(env, "differentiable", True)
 
     def program() -> Episodes:
         with pyro.plate("episodes", episodes):
@@ -119,7 +124,8 @@ def rollout(
                 fn = policy(observation)
                 _check_fit(env, space, fn, episodes, t)
                 with poutine.mask(mask=alive):
-                    action = policy_site(f"a_{t}", fn, context=observation, infer={"active": alive})
+                    infer = {"active": alive, "differentiable": differentiable}
+                    action = policy_site(f"a_{t}", fn, context=observation, infer=infer)
                 step = play.step(t, action, alive)
                 earned = torch.where(alive, step.reward, torch.zeros_like(step.reward))
                 _checked(earned, f"The reward at step {t}, site 'r_{t}',")
