@@ -74,6 +74,11 @@ def stand_ins(fn: dist.TorchDistribution, value: Tensor) -> list[Tensor]:
     return [value, raw(value)] if callable(raw) else [value]
 
 
+def estimates_entropy(fn: dist.TorchDistribution) -> bool:
+    """Whether ``entropy()`` of ``fn`` is a random estimate, as that of a mixture."""
+    return bool(getattr(without_mask(fn), "estimates_entropy", False))
+
+
 def is_deterministic(fn: object) -> bool:
     """Whether the value of ``fn`` is a function of its parameters (a Delta)."""
     return distribution_name(fn) == "Delta"
