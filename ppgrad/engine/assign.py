@@ -23,8 +23,8 @@ class Assignment:
 
     The choice at a site is, in this order: ``sites``; the site's ``infer={"gradient": …}``; the
     objective's default; ``infer={"enumerate": …}``; pathwise where the distribution can and the
-    program lets a gradient through the value, the score function otherwise. A site whose density depends on no parameter may be drawn by any of them,
-    and is drawn plainly if the choice cannot serve it.
+    program lets a gradient through the value, the score function otherwise. A site whose density
+    depends on no parameter may be drawn by any of them, and is drawn plainly if the choice cannot serve it.
 
     Args:
         objective: the objective's name, for messages.

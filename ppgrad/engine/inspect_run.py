@@ -86,8 +86,8 @@ def check_parameters(name: str, fn: TorchDistribution) -> None:
             allowed &= constraint.check(values)
         if not bool(allowed.all()):
             raise NonFinite(
-                f"At site '{name}' parameter '{parameter}' of {distribution_name(fn)} is {float(values[~allowed][0]):g}. "
-                "Keep it finite and in its range."
+                f"At site '{name}' parameter '{parameter}' of {distribution_name(fn)} is "
+                f"{float(values[~allowed][0]):g}. Keep it finite and in its range."
             )
 
 

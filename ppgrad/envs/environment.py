@@ -49,6 +49,8 @@ class Environment(ABC):
     ``s_0``, a random transition at ``s_{t+1}``. So a rollout stays a Pyro program, runs under vmap,
     and is differentiable where the functions are.
 
+    Actions beyond the bounds of a `Box` are clipped before an environment sees them, as `GymnasiumEnv` does.
+
     ``differentiable`` says that a gradient goes from an action to what follows; an environment that leaves
     torch sets it to False, so that no estimator looks for one.
 
@@ -111,6 +113,7 @@ class _Simulation:
 
     def step(self, time: int, action: Tensor, alive: Tensor) -> Step:
         env, state = self._env, self._state
+        action = env.action_space.clip(action)
         following = env.transition(state, action)
         if not isinstance(following, Tensor):
             following = pyro.sample(f"s_{time + 1}", following)

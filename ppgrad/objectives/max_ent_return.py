@@ -71,8 +71,8 @@ class MaxEntReturn(Objective):
     def _entropy(self, site: Site) -> Tensor:
         if estimates_entropy(site.fn):
             raise InvalidProgram(
-                f"Site '{site.name}': {distribution_name(site.fn)} has no closed form of its entropy, only an estimate. "
-                "Write MaxEntReturn(exact=False)."
+                f"Site '{site.name}': {distribution_name(site.fn)} has no closed form of its entropy, only an "
+                "estimate. Write MaxEntReturn(exact=False)."
             )
         try:
             return site.weighted(site.fn.entropy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -53,7 +54,8 @@ class Policy(nn.Module, ABC):
         finite = [has_density(output) for output in outputs]
         if False in finite:
             raise NonFinite(self._explanation(features))
-        return self.distribution(*outputs, validate_args=False if None in finite else None)
+        unchecked = None in finite or not features.numel()  # torch cannot check an empty batch
+        return self.distribution(*outputs, validate_args=False if unchecked else None)
 
     def _checked(self, features: Any) -> Tensor:
         weight = next(self.parameters())
@@ -65,11 +67,15 @@ class Policy(nn.Module, ABC):
                 f"(…, {self.features})."
             ) from None
         if features.dim() < 1 or features.shape[-1] != self.features:
-            raise InvalidInput(
-                f"{type(self).__name__} takes features of shape (…, {self.features}), not {tuple(features.shape)}. "
-                f"Write {type(self).__name__}(features={features.shape[-1] if features.dim() else 1}, …), or stack "
-                "the features along the last dimension."
+            name, shape = type(self).__name__, tuple(features.shape)
+            flat = math.prod(shape[1:])
+            mend = (
+                f"Write policy(observation.flatten(1)) with {name}(features={flat}, …)"
+                if len(shape) > 2
+                else f"Write {name}(features={shape[-1] if shape else 1}, …), or stack the features along the last "
+                "dimension"
             )
+            raise InvalidInput(f"{name} takes features of shape (…, {self.features}), not {shape}. {mend}.")
         return features.to(weight.dtype)
 
     def _explanation(self, features: Tensor) -> str:

@@ -214,5 +214,5 @@ def test_a_mark_is_true_or_false() -> None:
     def program() -> None:
         ppgrad.reward("r", ppgrad.policy("x", dist.Normal(mean(), 1.0), infer={"differentiable": "no"}))
 
-    with pytest.raises(InvalidAssignment, match="'x'.*'no'.*True or False"):
+    with pytest.raises(InvalidAssignment, match=r"'x'.*'no'.*True or False"):
         ppgrad.gradient(ExpectedReturn(), program, seed=0)
