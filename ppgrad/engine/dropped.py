@@ -98,7 +98,7 @@ def _densities(sites: Iterable[Site], values: Mapping[str, Tensor] | None = None
 
 def _without_path(terms: Terms, values: Sequence[Tensor]) -> Terms:
     """The terms that were computed from none of ``values``, as far as the graph knows."""
-    ends = {value.grad_fn for value in values}
+    ends: set[Any] = {value.grad_fn for value in values}
     users: dict[Any, list[Any]] = defaultdict(list)
     stack = [term.grad_fn for term in terms.values() if term.grad_fn is not None]
     seen: set[Any] = set(stack)

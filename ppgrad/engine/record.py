@@ -316,27 +316,14 @@ def site_info(
     message: Mapping[str, Any], num_particles: int, num_importance: int = 1, weighs_guide: bool = False
 ) -> SiteInfo:
     """What an estimator may know of the site of a message before it serves it."""
-    infer = message["infer"]
-    keys = _baseline_keys(infer)
-    has_context = infer.get("context") is not None or keys.get("nn_baseline_input") is not None
-    return SiteInfo(
-        message["name"],
-        message["fn"],
-        plates_of(message)[0],
-        num_particles,
-        has_context,
-        num_importance,
-        infer.get("context"),
-        weighs_guide,
-        _is_differentiable(message["name"], infer),
-    )
-
-
-def _is_differentiable(name: str, infer: Mapping[str, Any]) -> bool:
-    marked = infer.get("differentiable", True)
+    name, infer, plates = message["name"], message["infer"], plates_of(message)[0]
+    context, marked = infer.get("context"), infer.get("differentiable", True)
     if not isinstance(marked, bool):
         raise InvalidAssignment(f"Site '{name}': infer['differentiable'] is {marked!r}. Write True or False.")
-    return marked
+    has_context = context is not None or _baseline_keys(infer).get("nn_baseline_input") is not None
+    return SiteInfo(
+        name, message["fn"], plates, num_particles, has_context, num_importance, context, weighs_guide, marked
+    )
 
 
 def run(program: Program, sampler: Sampler) -> tuple[poutine.Trace | None, poutine.Trace]:

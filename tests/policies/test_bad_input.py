@@ -83,6 +83,20 @@ def test_features_of_another_shape(features: torch.Tensor) -> None:
         GaussianPolicy(3, 2)(features)
 
 
+def test_images_are_to_be_flattened() -> None:
+    with pytest.raises(
+        InvalidInput, match=r"policy\(observation.flatten\(1\)\) with CategoricalPolicy\(features=48, …\)"
+    ):
+        CategoricalPolicy(48, 2)(torch.zeros(2, 4, 4, 3))
+
+
+@pytest.mark.parametrize(
+    "policy", [CategoricalPolicy(3, 2), GaussianPolicy(3, 2, covariance="full"), BetaPolicy(3, 2), MixturePolicy(3, 2)]
+)
+def test_an_empty_batch(policy: Policy) -> None:
+    assert policy(torch.zeros(0, 3)).sample().shape[0] == 0
+
+
 @pytest.mark.parametrize("features", [None, "state"])
 def test_features_that_are_no_numbers(features: object) -> None:
     with pytest.raises(InvalidInput, match=type(features).__name__):
@@ -120,6 +134,25 @@ def test_a_layer_that_overflows() -> None:
         policy.network[layer].weight.data.abs_().mul_(1e20)
     with pytest.raises(NonFinite, match=r"layer 'network.2' returns inf at index \(0, \d+\).*Normalize the obs"):
         policy(torch.full((1, 3), 1.0))
+
+
+def test_a_layer_too_large_for_a_density() -> None:
+    policy = GaussianPolicy(3, 2, hidden=())
+    policy.network[0].weight.data.fill_(1e25)
+    with pytest.raises(NonFinite, match=r"layer 'network.0' returns 3e\+25 at index \(0, 0\), whose square overflows"):
+        policy(torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("squash", [False, True])
+def test_the_entropy_of_a_mixture_is_not_exact(squash: bool) -> None:
+    policy = MixturePolicy(1, 1, squash=squash)
+
+    def program(policy: Policy) -> None:
+        ppgrad.reward("r", ppgrad.policy("a", policy(torch.ones(1))).sum())
+
+    with pytest.raises(ppgrad.InvalidProgram, match=r"'a'.*only an estimate.*exact=False"):
+        ppgrad.gradient(ppgrad.MaxEntReturn(exact=True), program, args=(policy,), seed=0)
+    ppgrad.gradient(ppgrad.MaxEntReturn(), program, args=(policy,), seed=0)
 
 
 @pytest.mark.parametrize("estimator", [Pathwise(), ScoreFunction()], ids=["pathwise", "score"])
