@@ -20,7 +20,7 @@ class GeneralizedAdvantage(Baseline):
 
     t counts the sites that share this baseline, in program order; r_t is all that is earned between two of
     them, discounted by the objective, and V the critic, 0 after the last of them and where a site's
-    ``infer={"active": …}`` is false. With λ = 1 it is `Critic`, and unbiased. Below, and with ``steps``, what the
+    ``infer={"active": …}`` is false: what ``rollout(…, bootstrap=V)`` expects after a time limit is earned. With λ = 1 it is `Critic`, and unbiased. Below, and with ``steps``, what the
     critic gets wrong is bias, and what it gets right is variance less. The critic is regressed on A_t + V(s_t).
 
     Args:
