@@ -107,10 +107,11 @@ def curves(load: Load, env: CartPole | None) -> np.ndarray:
         # The runs of the two sides are independent: other seeds for the one than for the other.
         problem = module.problem("torch" if env else "gymnasium", horizon=60, seed=seed + (RUNS if env else 0))
         if env is not None:
-            policy = problem.model.__closure__
-            policy = next(cell.cell_contents for cell in policy if isinstance(cell.cell_contents, ppgrad.Policy))
             problem = ppgrad.Problem(
-                ppgrad.rollout(env, policy, 60, episodes=8), problem.objective, problem.about, training=problem.training
+                ppgrad.rollout(env, problem.model.rollout.policy, 60, episodes=8),
+                problem.objective,
+                problem.about,
+                training=problem.training,
             )
         objective = problem.objective(ppgrad.ScoreFunction(ppgrad.LeaveOneOut(over="episodes")))
         options = {"learning_rate": problem.training["learning_rate"], "seed": seed + (1000 if env else 0)}
