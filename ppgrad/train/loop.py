@@ -186,22 +186,23 @@ class Trainer:
                     f"max_grad_norm.{self._last_good()}"
                 )
         tensors = self._tensors
-        write_checkpoint(
-            path,
-            {
-                "fingerprint": self._fingerprint(tensors),
-                "step": self.step,
-                **{kind: copies(leaves) for kind, leaves in tensors.items()},
-                **self.objective.learned(),
-                "optimizer": self.settings.stepper.state(),
-                "generators": generators_state(),
-                "noise": self._noise.state(),
-                "vectorize": self._prepared.executor.vectorize,
-                "metrics": self.table.state(),
-                "elapsed": self._elapsed,
-                "timesteps": self._timesteps,
-            },
-        )
+        content = {
+            "fingerprint": self._fingerprint(tensors),
+            "step": self.step,
+            **{kind: copies(leaves) for kind, leaves in tensors.items()},
+            **self.objective.learned(),
+            "optimizer": self.settings.stepper.state(),
+            "generators": generators_state(),
+            "noise": self._noise.state(),
+            "vectorize": self._prepared.executor.vectorize,
+            "metrics": self.table.state(),
+            "elapsed": self._elapsed,
+            "timesteps": self._timesteps,
+        }
+        try:
+            write_checkpoint(path, content)
+        except InvalidInput as error:
+            raise InvalidInput(f"{error}{self._last_good()}") from error
         self._saved_at = self.step
 
     def resume(self, path: Path) -> None:
@@ -339,7 +340,11 @@ class Trainer:
 
     def _last_good(self) -> str:
         path = self.settings.checkpoint
-        return "" if path is None else f" The last good checkpoint, {path}, is of step {self._saved_at}."
+        return (
+            ""
+            if path is None or self._saved_at is None
+            else f" The last good checkpoint, {path}, is of step {self._saved_at}."
+        )
 
 
 def _critics(prepared: Prepared) -> dict[str, Tensor]:

@@ -25,7 +25,8 @@ def of_estimate(estimate: Estimate, policies: Collection[str], memory: Mapping[s
         memory: what the objective remembered when it made the estimate.
     """
     at_policies = [each for each in estimate.served if each[0].name in policies]
-    return {**_of_policy(at_policies, memory), **_of_critic(estimate.served)}
+    all_are_scored = {draw.name for draw, _, _ in at_policies} == set(policies)
+    return {**(_of_policy(at_policies, memory) if all_are_scored else {}), **_of_critic(estimate.served)}
 
 
 def alpha(prepared: Prepared, memory: Mapping[str, Memory]) -> float | None:

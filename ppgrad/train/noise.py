@@ -48,7 +48,7 @@ class GradientNoise:
 
     @property
     def khat(self) -> float | None:
-        """Shape k̂ of the tail of |g_t − g_{t−1}| over the latest 200 steps; None before the hundredth.
+        """Shape k̂ of the tail of |g_t − g_{t−1}| over the latest 200 steps; None before the 101st.
 
         A difference of two estimates has as heavy a tail as one of them. See `pareto_khat`.
         """
