@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from ppgrad.envs.arguments import not_negative
 from ppgrad.envs.environment import Environment
 from ppgrad.envs.spaces import ActionSpace, Box
 
@@ -24,13 +25,19 @@ class Pendulum(Environment):
     clamp on the torque passes no gradient beyond it.
 
     Args:
-        gravity: g.
+        gravity: g, zero or more.
+
+    Raises:
+        InvalidInput: ``gravity`` is negative or not finite.
 
     Source: Gymnasium, ``Pendulum-v1``.
     """
 
     gravity: float = 10.0
     action_space: ClassVar[ActionSpace] = Box((1,), -2.0, 2.0)
+
+    def __post_init__(self) -> None:
+        not_negative(type(self).__name__, "gravity", self.gravity)
 
     def initial(self, episodes: int) -> Tensor:
         high = torch.tensor([math.pi, 1.0]).expand(episodes, 2)
