@@ -35,16 +35,30 @@ class History:
     The columns:
         train/loss: minus the objective, as estimated for the step's gradient.
         train/learning_rate: of the step.
+        train/policy_loss: mean over the draws at policy sites of log π(a) times the cost to come less the baseline;
+            where the score function serves all of them.
+        train/entropy_loss: mean over the same draws of log π(a), which estimates minus the entropy; where all
+            estimators evaluate π.
+        train/value_loss, train/explained_variance: the critics' mean squared error, and 1 − Var(return − value) /
+            Var(return), over all of the step's draws.
+        train/std: mean standard deviation of an action at Gaussian policy sites, before it is squashed.
+        train/n_updates: steps of the optimizer so far.
         grad/norm: Euclidean norm of the gradient's estimate, before clipping; critics apart.
         grad/variance, grad/snr: of one estimate, from the estimates of the latest steps; see `GradientNoise`.
+        grad/khat: how heavy the tail of the estimates is, by those of the latest 200 steps, from the 101st on.
+        grad/alpha: the weight of the pathwise gradient in `InverseVariance`, averaged over sites.
         rollout/ep_rew_mean: mean undiscounted reward of an episode. An episode is an element of the
             plates that all reward sites share, in one particle.
         rollout/ep_len_mean: mean number of steps of an episode, where the program says when it is over, as
             `rollout` does.
         eval/mean_reward, eval/loss: the same of fresh runs under a seed of their own.
+        time/iterations: steps so far.
         time/time_elapsed: seconds since the run began, over all of its resumptions.
         time/total_timesteps, time/fps: steps of all episodes so far, and for a second; rewards, where the program
-            does not say when an episode is over.
+            does not say when an episode is over. Runs that only look at the program, and evaluations, are not counted.
+
+    A metric that does not apply is no column. With ``compile=True`` nothing is known of single sites, and
+    train/{policy_loss, entropy_loss, value_loss, explained_variance, std} are left out.
     """
 
     metrics: DataFrame

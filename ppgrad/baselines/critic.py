@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ppgrad.core import Baseline, Draw, InvalidAssignment, Memory, Signal, SiteInfo
+from ppgrad.core.draw import Regressed
 from ppgrad.core.modules import predicted
 
 
@@ -55,14 +56,18 @@ class Critic(Baseline):
 
     def cost(self, draw: Draw, signal: Signal) -> Tensor:
         """The cost to come that it predicts, of the signal's shape; 0 where nothing depends on the draw."""
-        context = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, draw.context)
-        returns = predicted(self.module, context, signal.value, draw.name)
-        cost = -draw.discount * returns
-        return cost if draw.active is None else cost * draw.active
+        key = (self, torch.is_grad_enabled())
+        if key not in signal.cache:
+            context = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, draw.context)
+            cost = -draw.discount * predicted(self.module, context, signal.value, draw.name)
+            signal.cache[key] = cost if draw.active is None else cost * draw.active
+        return signal.cache[key]
 
     def loss_on(self, target: Tensor, draw: Draw, signal: Signal) -> Tensor:
         """The mean squared error of the prediction, in undiscounted units."""
-        return ((target - self.cost(draw, signal)) / draw.discount).square().mean()
+        error = (target - self.cost(draw, signal)) / draw.discount
+        signal.regressed = Regressed(target.detach() / draw.discount, error.detach())
+        return error.square().mean()
 
     def modules(self) -> tuple[torch.nn.Module, ...]:
         return (self.module,)

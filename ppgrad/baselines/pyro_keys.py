@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 
 from ppgrad.baselines.moving_average import MovingAverage
 from ppgrad.core import Baseline, Draw, InvalidAssignment, Memory, Signal
+from ppgrad.core.draw import Regressed
 from ppgrad.core.modules import fit_to_signal, over_lanes
 
 KEYS = (
@@ -103,7 +104,9 @@ class PyroBaseline(Baseline):
     def own_loss(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
         if self.module is None and not self.reads_value:
             return None
-        return (signal.value - self._cost(draw, signal, memory)).square().sum()
+        error = signal.value - self._cost(draw, signal, memory)
+        signal.regressed = Regressed(signal.value, error.detach())
+        return error.square().sum()
 
     def modules(self) -> tuple[torch.nn.Module, ...]:
         return () if self.module is None else (self.module,)

@@ -8,11 +8,10 @@ from typing import ClassVar, Self
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import Bernoulli
 
 from ppgrad.core import Baseline, Draw, Memory, Signal, SiteInfo
-from ppgrad.core.discrete import element
-from ppgrad.core.distributions import distribution_name, without_mask
+from ppgrad.core.discrete import mode
+from ppgrad.core.distributions import distribution_name
 
 
 @dataclass(frozen=True)
@@ -32,21 +31,13 @@ class SelfCritical(Baseline):
 
     def refuses(self, site: SiteInfo) -> str | None:
         try:
-            finite = bool(torch.isfinite(_mode(site.fn)).all())
+            finite = bool(torch.isfinite(mode(site.fn)).all())
         except NotImplementedError:
             finite = False
         return None if finite else f"SelfCritical() needs a mode, and {distribution_name(site.fn)} has none"
 
     def references(self, fn: TorchDistribution) -> Tensor:
-        return _mode(fn).unsqueeze(0)
+        return mode(fn).unsqueeze(0)
 
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         return signal.alternatives[0]
-
-
-def _mode(fn: TorchDistribution) -> Tensor:
-    base = element(fn)
-    if isinstance(base, Bernoulli):  # torch's is NaN at p = ½
-        return (base.probs >= 0.5).to(base.probs.dtype).expand(fn.shape())
-    mode: Tensor = without_mask(fn).mode
-    return mode.detach()

@@ -100,6 +100,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same weights. Default: 0.")] = None,
     evaluate_every: Annotated[int | None, typer.Option(help="Steps between evaluations. Default: none.")] = None,
     evaluation_episodes: Annotated[int | None, typer.Option(help="Episodes of an evaluation. Default: 100.")] = None,
+    evaluation_deterministic: Annotated[
+        bool, typer.Option("--evaluation-deterministic", help="Evaluate the policy's modes, not draws from it.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the results. Default: training/NAME.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Default: checkpoint.pt in the results' folder.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints. Default: 100.")] = None,
@@ -130,6 +133,7 @@ def train(
         "seed": seed,
         "evaluate_every": evaluate_every,
         "evaluation_episodes": evaluation_episodes,
+        "evaluation_deterministic": evaluation_deterministic or None,
         "checkpoint": checkpoint,
         "checkpoint_every": checkpoint_every,
         "resume": resume or None,
@@ -192,7 +196,7 @@ def _compare(
     _check_numbers(replicates, particles, seed)
     if words is not None and not words.strip(" ,"):
         raise ppgrad.InvalidInput("--estimators is empty. Leave it out for all that can serve, or see ppgrad list.")
-    problem, name = load_problem(path, settings)
+    problem, name, _ = load_problem(path, settings)
     objectives = _objectives(problem, words, particles, compile)
     folder = writable_folder(out or Path("comparison") / name, "Choose another with --out.")
     reference = None if problem.exact is None else problem.exact()

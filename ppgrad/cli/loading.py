@@ -13,8 +13,8 @@ from typing import Any
 from ppgrad.core import InvalidInput, PpgradError, Problem
 
 
-def load_problem(path: str, settings: list[str]) -> tuple[Problem, str]:
-    """The problem that ``PATH[:NAME]`` names, made with ``KEY=VALUE`` settings, and a short name.
+def load_problem(path: str, settings: list[str]) -> tuple[Problem, str, dict[str, object]]:
+    """The problem that ``PATH[:NAME]`` names, made with ``KEY=VALUE`` settings; a short name; what it was made with.
 
     Raises:
         InvalidInput: no such file, no such name in it, or settings that it does not take.
@@ -27,14 +27,16 @@ def load_problem(path: str, settings: list[str]) -> tuple[Problem, str]:
     if found is None:
         raise InvalidInput(f"{file} has no {name}(). Define def {name}() -> ppgrad.Problem in it.")
     arguments = dict(map(_setting, settings))
+    made_with: dict[str, object] = {"PATH": f"{source.name}:{name}"}
     if callable(found):
-        _check_arguments(f"{name}() of {file}", found, arguments)
+        bound = _checked_arguments(f"{name}() of {file}", found, arguments)
+        made_with |= {f"--set {key}": value for key, value in bound.items()}
         found = found(**arguments)
     elif arguments:
         raise InvalidInput(f"--set {settings[0]}: {name} of {file} is no function and takes no arguments.")
     if not isinstance(found, Problem):
         raise InvalidInput(f"{name} of {file} gives {type(found).__name__}. It is to be, or return, a ppgrad.Problem.")
-    return found, source.stem
+    return found, source.stem, made_with
 
 
 def _module(source: Path) -> Any:
@@ -53,13 +55,16 @@ def _module(source: Path) -> Any:
     return module
 
 
-def _check_arguments(what: str, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+def _checked_arguments(what: str, function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """All arguments of the call, defaults too."""
     try:
         signature = inspect.signature(function)
-        signature.bind(**arguments)
+        bound = signature.bind(**arguments)
     except TypeError as error:
         takes = ", ".join(signature.parameters) or "nothing"
         raise InvalidInput(f"{what} takes {takes}: {error}. Write --set KEY=VALUE for each.") from error
+    bound.apply_defaults()
+    return bound.arguments
 
 
 def _setting(text: str) -> tuple[str, Any]:

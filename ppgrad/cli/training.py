@@ -17,12 +17,13 @@ from ppgrad.core.folders import writable_folder
 from ppgrad.objectives import Objective
 from ppgrad.train import fit
 from ppgrad.train.logs import CSV
+from ppgrad.train.new_run import check_new
 
 STEPS = 1000
 PARTICLES = 8
 
 _OF_THE_OBJECTIVE = ("estimator", "num_particles", "compile")
-_OF_THE_PROBLEM = ("objective", "model", "guide", "args", "kwargs", "log_folder")
+_OF_THE_PROBLEM = ("objective", "model", "guide", "args", "kwargs", "log_folder", "settings")
 
 
 def train_problem(
@@ -38,15 +39,14 @@ def train_problem(
     Returns:
         The history, and the files that were written.
     """
-    problem, name = load_problem(path, settings)
+    problem, name, made_with = load_problem(path, settings)
     options = {**_checked(problem, path), **{key: value for key, value in given.items() if value is not None}}
     objective = _objective(problem, options)
     if isinstance(options.get("optimizer"), str):
         options["optimizer"] = _optimizer(options["optimizer"])
     folder = out or Path("training") / name
     checkpoint = Path(options.setdefault("checkpoint", folder / "checkpoint.pt"))
-    if not options.get("resume"):
-        _check_new(checkpoint, folder)
+    check_new(checkpoint, folder, bool(options.get("resume")), "Add --resume", "another folder with --out")
     created = [place for place in (folder, *folder.parents) if not place.exists()]
     writable_folder(folder, "Choose another with --out.")
     try:
@@ -57,6 +57,7 @@ def train_problem(
             problem.args,
             **{"steps": STEPS, **options},
             log_folder=folder,
+            settings=made_with,
         )
     except BaseException:
         for place in created:
@@ -102,12 +103,3 @@ def _optimizer(name: str) -> type[torch.optim.Optimizer]:
         listed = ", ".join(cls.__name__ for cls in classes.values())
         raise InvalidInput(f"--optimizer {name} is unknown. Write one of {listed}.")
     return classes[name.lower()]
-
-
-def _check_new(checkpoint: Path, folder: Path) -> None:
-    for file in (checkpoint, folder / CSV):
-        if file.exists():
-            raise InvalidInput(
-                f"{file} is there already, of another run. Add --resume to go on from it, or choose another folder "
-                "with --out."
-            )

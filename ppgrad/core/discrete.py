@@ -26,6 +26,19 @@ def element(fn: TorchDistribution) -> TorchDistribution:
     return fn
 
 
+def mode(fn: TorchDistribution) -> Tensor:
+    """The likeliest value of a distribution, discrete or not, without a graph.
+
+    Raises:
+        NotImplementedError: it has none that torch knows.
+    """
+    base = element(fn)
+    if isinstance(base, Bernoulli):  # torch's is NaN at p = ½
+        return (base.probs >= 0.5).to(base.probs.dtype).expand(fn.shape())
+    found: Tensor = without_mask(fn).mode
+    return found.detach()
+
+
 def element_shape(fn: TorchDistribution) -> torch.Size:
     """Batch + event, with ones for the dimensions that one element fills."""
     shape = fn.shape()

@@ -71,6 +71,13 @@ class Chain:
         self.steps.append((draw, signal))
 
 
+class Regressed(NamedTuple):
+    """What a critic was to predict at one draw, and by how much it missed; never differentiated."""
+
+    target: Tensor
+    error: Tensor
+
+
 class Signal:
     """The cost downstream of one draw, never differentiated.
 
@@ -87,6 +94,9 @@ class Signal:
             respect to the value in the branch of each alternative.
         others: where lanes share a cost, the mean cost of the lanes that do not share this one's.
         without: where lanes share a cost, what it is expected to be without this lane.
+
+    ``cache`` holds what was predicted of it, so that no network runs twice, and ``regressed`` what a critic
+    learned from.
     """
 
     def __init__(
@@ -110,6 +120,8 @@ class Signal:
         self.without = without
         self.chain = Chain()
         self.place = 0
+        self.cache: dict[Any, Tensor] = {}
+        self.regressed: Regressed | None = None
 
     @property
     def alternatives(self) -> Tensor:

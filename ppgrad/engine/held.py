@@ -54,6 +54,21 @@ def fingerprint(program: Program) -> tuple[Any, ...]:
     return tuple(found)
 
 
+def functions(program: Program) -> Iterator[Callable[..., Any]]:
+    """The functions that a program is made of: model and guide, functions among its arguments, and what these read."""
+    waiting = [(f, 2) for f in (program.model, program.guide, *tree_leaves((program.args, dict(program.kwargs))))]
+    seen = set()
+    while waiting:
+        function, depth = waiting.pop(0)
+        function = function.func if isinstance(function, functools.partial) else function
+        function = getattr(function, "__func__", function)
+        if inspect.isfunction(function) and id(function) not in seen:
+            seen.add(id(function))
+            yield function
+            if depth:
+                waiting += [(value, depth - 1) for _, value in _variables(inspect.unwrap(function))]
+
+
 def is_data(leaf: Any) -> bool:
     """Whether an argument is a tensor that nothing is learned of."""
     return isinstance(leaf, Tensor) and not leaf.requires_grad

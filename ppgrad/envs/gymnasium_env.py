@@ -106,7 +106,8 @@ class GymnasiumEnv:
         self.close()
 
     def __repr__(self) -> str:
-        return f"GymnasiumEnv({self.name!r})"
+        options = [f"{key}={value!r}" for key, value in self._options.items() if value is not None]
+        return f"GymnasiumEnv({', '.join([repr(self.name), *options])})"
 
     def _autoreset_mode(self, name: str) -> Any:
         modes = {mode.name.lower(): mode for mode in self._gymnasium.vector.AutoresetMode}

@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyro
 import pyro.distributions as dist
@@ -24,6 +24,15 @@ from ppgrad.envs.environment import Play, where_alive
 from ppgrad.envs.spaces import ActionSpace
 from ppgrad.sites import policy as policy_site
 from ppgrad.sites import reward as reward_site
+
+
+class Rollout(NamedTuple):
+    """What `rollout` made a program of; the program has it as its attribute ``rollout``."""
+
+    env: Playable
+    policy: Callable[[Any], dist.TorchDistribution]
+    horizon: int
+    episodes: int
 
 
 class Playable(Protocol):
@@ -99,7 +108,7 @@ def rollout(
             does not train it.
 
     Returns:
-        The program; it takes no arguments and returns `Episodes`.
+        The program; it takes no arguments and returns `Episodes`. Its attribute ``rollout`` tells what it was made of.
 
     Raises:
         InvalidInput: ``horizon`` or ``episodes`` is less than one, or the environment cannot be made.
@@ -167,6 +176,7 @@ def rollout(
                 returns = returns + earned
             return Episodes(returns.detach(), lengths, terminated, ~terminated, observation)
 
+    vars(program)["rollout"] = Rollout(env, policy, horizon, episodes)
     return program
 
 

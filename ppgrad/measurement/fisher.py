@@ -13,7 +13,7 @@ from ppgrad.engine.parameters import param_store_unchanged
 from ppgrad.engine.record import Program, program_of
 from ppgrad.measurement.divergence import Divergence, FisherProduct, flat, like
 from ppgrad.measurement.gradient import pure
-from ppgrad.measurement.score import as_arguments, random_sites, returned, score, traced
+from ppgrad.measurement.score import as_arguments, check_call, random_sites, returned, score, traced
 
 FisherKind = Literal["exact", "empirical"]
 
@@ -112,7 +112,7 @@ def _checked(program: Any, args: Any, kind: str, actions: Tensor | None, num_par
         raise InvalidInput(f"num_particles={num_particles!r}: write an integer from 1 up.")
     if actions is not None and num_particles > 1:
         raise InvalidInput(f"num_particles={num_particles}: nothing is drawn where actions are given. Leave it out.")
-    return program_of(program, None, as_arguments(args))
+    return check_call(program_of(program, None, as_arguments(args)))
 
 
 def _is_policy(program: Program) -> bool:

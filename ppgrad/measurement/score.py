@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,7 +56,7 @@ def score(program: Callable[..., Any], args: Any, actions: Sampled) -> dict[str,
     {'network.0.weight': (5, 2, 3), 'network.0.bias': (5, 2)}
     """
     args = as_arguments(args)
-    ready = program_of(program, None, args)
+    ready = check_call(program_of(program, None, args))
     with param_store_unchanged(), buffers_unchanged(ready), torch.enable_grad():
         if isinstance(actions, Mapping):
             return _score_of_program(ready, actions)
@@ -65,6 +66,29 @@ def score(program: Callable[..., Any], args: Any, actions: Sampled) -> dict[str,
 def as_arguments(args: Any) -> tuple[Any, ...]:
     """Positional arguments: a tuple as it is, anything else as the only one."""
     return args if isinstance(args, tuple) else (args,)
+
+
+def check_call(program: Program) -> Program:
+    """Raise unless the program is a function that takes its arguments.
+
+    Raises:
+        InvalidInput: it is none, or does not.
+    """
+    function = program.model
+    if not callable(function):
+        raise InvalidInput(f"{function!r} is no program. Write a policy, or a Pyro program such as a guide.")
+    try:
+        signature = inspect.signature(function.forward if isinstance(function, torch.nn.Module) else function)
+    except ValueError:  # a built-in function has none
+        return program
+    try:
+        signature.bind(*program.args, **program.kwargs)
+    except TypeError as error:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise InvalidInput(
+            f"{name} cannot be called with args=: {error}. Write args=observations, or a tuple."
+        ) from error
+    return program
 
 
 def parameters_of(program: Program, trace: poutine.Trace) -> dict[str, Tensor]:

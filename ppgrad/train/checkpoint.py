@@ -16,7 +16,7 @@ from ppgrad.core import InvalidInput
 from ppgrad.core.folders import replace_file
 
 FORMAT = "ppgrad checkpoint"
-VERSION = 1
+VERSION = 2
 
 _OTHER = "Give another path, or train from the start without resume."
 
@@ -31,10 +31,12 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """
     content = plain(content)
     whole = {"format": FORMAT, "version": VERSION, "checksum": checksum(content), "content": content}
+    written = io.BytesIO()  # torch would report a full disk in words of its own
+    torch.save(whole, written)
     try:
-        replace_file(path, lambda file: torch.save(whole, file))
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        replace_file(path, lambda file: file.write(written.getbuffer()))
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise InvalidInput(
             f"Checkpoint {path} cannot be written: {reason}. Free some space, or choose another path."
         ) from error

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import torch
+from pyro.distributions import TorchDistribution
 
-from ppgrad.core import Estimator
+from ppgrad.core import Estimator, Facts, Sample, SiteInfo
+from ppgrad.core.discrete import mode
+from ppgrad.core.distributions import distribution_name
 from ppgrad.engine.record import Program, site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
 from ppgrad.measurement.gradient import pure
@@ -17,6 +21,27 @@ from ppgrad.train.episodes import earned
 Metrics = Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class _Mode(Estimator):
+    """The likeliest action, in place of a draw; it estimates no gradient."""
+
+    facts: ClassVar[Facts] = Facts(source="", biased=True)
+
+    @classmethod
+    def examples(cls) -> tuple[Self, ...]:
+        return (cls(),)
+
+    def refuses(self, site: SiteInfo) -> str | None:
+        try:
+            mode(site.fn)
+        except NotImplementedError:
+            return f"{distribution_name(site.fn)} has no mode for a deterministic evaluation"
+        return None
+
+    def sample(self, fn: TorchDistribution) -> Sample:
+        return Sample(mode(fn))
+
+
 class Evaluation:
     """Runs a program under a seed of its own, and reports what it earns and its loss.
 
@@ -24,15 +49,25 @@ class Evaluation:
         objective: in training; a copy of it without baselines evaluates.
         episodes: at least how many, or particles for a program without rewards.
         per_run: episodes in one run.
+        deterministic: policy sites take their likeliest action.
         extra: further metrics, made under the same seed; they are called ``eval/`` and their name.
     """
 
-    def __init__(self, objective: Objective, episodes: int, per_run: int, extra: Callable[[], Metrics] | None):
+    def __init__(
+        self,
+        objective: Objective,
+        episodes: int,
+        per_run: int,
+        deterministic: bool,
+        extra: Callable[[], Metrics] | None,
+    ):
         runs = -(-episodes // per_run)
         self._extra = extra
 
         def choose(message: Mapping[str, Any]) -> Estimator | None:
-            """Whatever draws a plain sample."""
+            """Whatever draws a plain sample, unless the mode is asked for."""
+            if deterministic and message["infer"].get("policy"):
+                return _Mode()
             info = site_info(message, runs)
             candidates: tuple[Estimator, ...] = (ScoreFunction(), Pathwise())
             return next((candidate for candidate in candidates if candidate.refuses(info) is None), None)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from ppgrad.analysis.history import History
 from ppgrad.core import InvalidInput
+from ppgrad.core.arguments import flag
 from ppgrad.core.folders import writable_folder
 from ppgrad.engine.randomness import forked
 from ppgrad.measurement.gradient import check_objective
 from ppgrad.objectives import Objective
-from ppgrad.train.logs import CSV, Logs
+from ppgrad.train.logs import Logs
 from ppgrad.train.loop import Arguments, Metrics, Settings, Trainer
+from ppgrad.train.new_run import check_new
 from ppgrad.train.optimizers import stepper
+
+logger = logging.getLogger("ppgrad")
 
 
 def fit(
@@ -28,6 +34,7 @@ def fit(
     *,
     steps: int,
     optimizer: Any = None,
+    critic_optimizer: Any = None,
     learning_rate: float | None = None,
     schedule: Any = None,
     max_grad_norm: float | None = None,
@@ -40,14 +47,17 @@ def fit(
     resume: bool = False,
     evaluate_every: int | None = None,
     evaluation_episodes: int = 100,
+    evaluation_deterministic: bool = False,
     evaluate: Callable[[], Metrics] | None = None,
     callbacks: Sequence[Callable[[Metrics], object]] = (),
     stop_when: Callable[[Metrics], bool] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> History:
     """Train the parameters of a program (and of its guide, and of critics) on an objective.
 
     Each step is one estimate of the gradient, as `gradient` makes it, and one step of the optimizer
-    downhill in the loss. Parameters are changed in place, wherever they live; Pyro's param store knows
+    downhill in the loss. Before the first one the program runs twice to be looked at; these runs, and evaluations, are
+    in no count of steps or timesteps. Parameters are changed in place, wherever they live; Pyro's param store knows
     them all. Baselines learn from each step; the objective keeps their memory.
 
     A run that is killed at any moment and then called again with ``resume=True`` ends with the
@@ -61,7 +71,9 @@ def fit(
             such as that of a minibatch.
         steps: how many there are in all, those before a resumption included.
         optimizer: a torch optimizer's class (Adam if None), a function of the parameters that makes
-            one, an instance that holds them, or a Pyro optimizer.
+            one, an instance that holds them, or a Pyro optimizer, such as `NaturalGradient`.
+        critic_optimizer: the same for critics; None trains them with the others, or by Adam beside a
+            `NaturalGradient`. ``learning_rate`` and ``schedule`` are then not theirs.
         learning_rate: None is the optimizer's own (Adam's is 1e-3).
         schedule: of the learning rate: ``"constant"``, ``"linear"`` or ``"cosine"`` (both to zero at
             the last step); a torch schedule's class or a function of the optimizer that makes one; an
@@ -77,20 +89,27 @@ def fit(
             ``torch.load(path, weights_only=True)``.
         checkpoint_every: how many steps lie between checkpoints; there is one before the first and
             one after the last step.
-        resume: go on from the checkpoint if there is one. Without it a file that is there is an error.
+        resume: go on from the checkpoint if there is one, with a note in the log if there is none. The checkpoint is
+            to be of the same program (its parameters, its sites with their plates, its rollouts with
+            environment, horizon and episodes) and of the same settings, ``steps`` among them if the schedule is a name.
+            A checkpoint or a log that a run does not go on from is an error, not written over.
         evaluate_every: how many steps lie between evaluations; None for none.
         evaluation_episodes: how many, at least, are run afresh for one, under a seed of its own, without
-            learning; particles for a program without rewards.
+            learning; particles for a program without rewards. Actions are drawn from the policy.
+        evaluation_deterministic: policy sites take the mode of their distribution in evaluations instead.
         evaluate: returns more numbers for an evaluation; they are reported as ``eval/`` and their name.
         callbacks: each is called after every step with the step's metrics.
         stop_when: ends the run when it says so of the step's metrics.
+        settings: what else makes the run what it is, by name, such as the arguments that the program was built with. A
+            checkpoint of other ones is refused.
 
     Returns:
         The metrics of every step: see `History`.
 
     Raises:
         InvalidInput: an argument is out of its range; a file or folder cannot be written; the
-            checkpoint is truncated, tampered with, or of another program. Before the first step.
+            checkpoint is truncated, tampered with, or of another program. Before the first step; later if the disk is
+            full: files end in whole rows, and the message names the last good checkpoint.
         InvalidProgram: there is nothing to train.
         NonFinite: a value, a reward, a log-probability or a gradient is NaN or infinite; the message
             names site, step and the last good checkpoint. Parameters are those of the step before.
@@ -123,34 +142,52 @@ def fit(
     for name, function in functions.items():
         if function is not None and not callable(function):
             raise InvalidInput(f"fit({name}={function!r}): write a function.")
-    folder = None if log_folder is None else Path(log_folder)
-    file = None if checkpoint is None else Path(checkpoint)
-    goes_on = resume and file is not None and file.exists()
+    _check_kinds(
+        args,
+        kwargs,
+        settings,
+        {
+            "progress": progress,
+            "tensorboard": tensorboard,
+            "resume": resume,
+            "evaluation_deterministic": evaluation_deterministic,
+        },
+    )
+    folder = _path("log_folder", log_folder)
+    file = _path("checkpoint", checkpoint)
     if file is not None and file.is_dir():
         raise InvalidInput(f"checkpoint={str(file)!r} is a folder. Write a file in it, as {str(file / 'run.pt')!r}.")
-    if not resume:
-        _check_new(file, folder)
+    check_new(file, folder, resume)
+    goes_on = resume and file is not None and file.exists()
+    if resume and not goes_on:
+        logger.warning("There is no checkpoint %s to go on from: starting anew", file)
     with forked(seed):
-        settings = Settings(
+        told = Settings(
             steps,
-            stepper(optimizer, None if learning_rate is None else float(learning_rate), schedule, steps),
+            stepper(
+                optimizer, None if learning_rate is None else float(learning_rate), schedule, steps, critic_optimizer
+            ),
             max_grad_norm,
             seed,
             file,
             checkpoint_every,
             evaluate_every,
             evaluation_episodes,
+            evaluation_deterministic,
             evaluate,
             callbacks,
             stop_when,
+            {str(name): value if isinstance(value, str) else repr(value) for name, value in (settings or {}).items()},
         )
-        trainer = Trainer(objective, model, guide, args, kwargs, settings)
+        trainer = Trainer(objective, model, guide, args, kwargs, told)
         if file is not None:
             writable_folder(file.parent, "Choose another path for checkpoint.")
         if file is not None and goes_on:
             trainer.resume(file)
         if folder is not None:
             writable_folder(folder, "Choose another log_folder.")
+        if not goes_on:
+            trainer.save()  # before any log: whoever is killed from here on can go on
         with Logs(trainer.table, folder, tensorboard, progress, steps) as logs:
             return trainer.run(logs)
 
@@ -204,9 +241,19 @@ def _check_tensorboard(log_folder: Any) -> None:
         )
 
 
-def _check_new(file: Path | None, folder: Path | None) -> None:
-    """Raise rather than write over another run."""
-    if file is not None and file.exists():
-        raise InvalidInput(f"Checkpoint {file} is there already. Write resume=True to go on from it, or another path.")
-    if folder is not None and (folder / CSV).exists():
-        raise InvalidInput(f"{folder / CSV} is there already, of another run. Choose another log_folder, or remove it.")
+def _check_kinds(args: Any, kwargs: Any, settings: Any, flags: Mapping[str, Any]) -> None:
+    if not isinstance(args, tuple | list) and not callable(args):
+        raise InvalidInput(f"fit(args={args!r}): write a tuple, as args=({args!r},), or a function of the step.")
+    for name, value in (("kwargs", kwargs), ("settings", settings)):
+        if value is not None and not isinstance(value, Mapping):
+            raise InvalidInput(f"fit({name}={value!r}): write a dict.")
+    for name, value in flags.items():
+        flag("fit", name, value)
+
+
+def _path(name: str, value: Any) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | PathLike):
+        raise InvalidInput(f"fit({name}={value!r}): write a path, as {name}='run'.")
+    return Path(value)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 import torch
 from tqdm import tqdm
@@ -58,13 +59,12 @@ class Logs:
         steps: how many there will be.
 
     Raises:
-        InvalidInput: TensorBoard is not installed.
+        InvalidInput: TensorBoard is not installed, or a file cannot be written; it ends in whole rows.
     """
 
     def __init__(self, table: Table, folder: Path | None, tensorboard: bool, progress: bool, steps: int):
         self._table = table
         self._path = None if folder is None else folder / CSV
-        self._file: TextIO | None = None
         self._events = _events(folder, table.rows) if tensorboard and folder is not None else None
         if self._path is not None:
             self._rewrite()
@@ -75,8 +75,6 @@ class Logs:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
-        if self._file is not None:
-            self._file.close()
         if self._events is not None:
             self._events.close()
 
@@ -85,9 +83,8 @@ class Logs:
         step = self._table.rows
         if has_new_column:
             self._rewrite()
-        elif self._file is not None:
-            csv.writer(self._file).writerow(self._line(step - 1))
-            self._file.flush()
+        elif self._path is not None:
+            self._append(self._path, _text([self._line(step - 1)]))
         if self._events is not None:
             for name, value in row.items():
                 if not math.isnan(value):
@@ -100,20 +97,41 @@ class Logs:
         """Write all steps so far, in one step, and go on from there."""
         if self._path is None:
             return
-        if self._file is not None:
-            self._file.close()
-        text = io.StringIO()
-        writer = csv.writer(text)
-        if self._table.columns:
-            writer.writerow(["step", *self._table.columns])
-        writer.writerows(self._line(place) for place in range(self._table.rows))
-        whole = text.getvalue().encode()
-        replace_file(self._path, lambda file: file.write(whole))
-        self._file = open(self._path, "a", newline="", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+        header: list[list[Any]] = [["step", *self._table.columns]] if self._table.columns else []
+        whole = _text([*header, *map(self._line, range(self._table.rows))])
+        try:
+            replace_file(self._path, lambda file: file.write(whole))
+        except OSError as error:
+            raise _cannot_write(self._path, error) from error
+
+    def _append(self, path: Path, line: bytes) -> None:
+        """Write one more row, or none of it."""
+        try:
+            with open(path, "ab", buffering=0) as file:
+                whole = file.tell()
+                try:
+                    while line:
+                        line = line[file.write(line) :]
+                except OSError:
+                    os.truncate(path, whole)
+                    raise
+        except OSError as error:
+            raise _cannot_write(path, error) from error
 
     def _line(self, place: int) -> list[Any]:
         numbers = self._table.row(place).values()
         return [place + 1, *("" if math.isnan(number) else repr(number) for number in numbers)]
+
+
+def _text(rows: list[list[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
+
+
+def _cannot_write(path: Path, error: OSError) -> InvalidInput:
+    reason = error.strerror or str(error)
+    return InvalidInput(f"{path} cannot be written: {reason}. Free some space, or choose another log_folder.")
 
 
 def _events(folder: Path, step: int) -> Any:

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ppgrad.analysis.history import History
-from ppgrad.core import InvalidProgram, NonFinite
+from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
 from ppgrad.engine.parameters import announce, buffers_unchanged
 from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.randomness import aside
@@ -31,10 +32,12 @@ from ppgrad.train.evaluation import Evaluation
 from ppgrad.train.generators import generators_state, restore_generators
 from ppgrad.train.interrupts import Interrupts
 from ppgrad.train.logs import Logs, Table
+from ppgrad.train.metrics import alpha, of_estimate
 from ppgrad.train.noise import GradientNoise
 from ppgrad.train.nonfinite import gradient_explained
 from ppgrad.train.optimizers import Stepper
-from ppgrad.train.state import check_fingerprint, copies, fingerprint, fixed_tensors, put_back
+from ppgrad.train.state import check_fingerprint, copies, fingerprint, fixed_tensors, put_back, rollouts_of
+from ppgrad.train.watch import Watch
 
 Metrics = Mapping[str, float]
 Arguments = tuple[Any, ...] | Callable[[int], tuple[Any, ...]]
@@ -57,9 +60,11 @@ class Settings:
     checkpoint_every: int
     evaluate_every: int | None
     evaluation_episodes: int
+    evaluation_deterministic: bool
     evaluate: Callable[[], Metrics] | None
     callbacks: Sequence[Callable[[Metrics], object]]
     stop_when: Callable[[Metrics], bool] | None
+    told: Mapping[str, str]
 
 
 class Trainer:
@@ -82,13 +87,15 @@ class Trainer:
         self._noise = GradientNoise()
         self._elapsed, self._timesteps = 0.0, 0
         self._saved_at: int | None = None
+        self._reruns = 0
         self._row: dict[str, float] = {}
         self._earned: Earned | None = None
         with aside(), torch.enable_grad():
             program = self._program()
             with buffers_unchanged(program):
                 self._prepared = objective.prepare(model, guide, program.args, program.kwargs)
-                estimate = objective.estimate(self._prepared.executor)
+                with Watch(describes=True) as watch:
+                    estimate = objective.estimate(self._prepared.executor)
             check_gradients_named(objective, self._prepared, estimate.surrogate)
             announce(self._prepared.parameters, self._prepared.announces)
         self.parameters = dict(self._prepared.parameters)
@@ -98,18 +105,22 @@ class Trainer:
                 "The program has no parameter that requires a gradient, so there is nothing to train. Register one "
                 "with pyro.param or pyro.module, or pass a module as an argument."
             )
-        settings.stepper.own({**self.parameters, **self.critics})
+        settings.stepper.own(self.parameters, self.critics)
+        self._program_told = {"rollouts": rollouts_of(program), "sites": watch.sites}
         self._told = {
-            "optimizer": settings.stepper.describe(),
+            **settings.stepper.describe(),
             "max_grad_norm": repr(settings.max_grad_norm),
             "seed": repr(settings.seed),
+            **settings.told,
         }
         self._evaluation: Evaluation | None = None
         if settings.evaluate_every is not None:
             rewards = earned(estimate.rewards(self._prepared.executor.particles))
             lanes = self._prepared.executor.particles // objective.num_particles
             per_run = lanes if rewards is None else rewards.episodes // objective.num_particles
-            self._evaluation = Evaluation(objective, settings.evaluation_episodes, per_run, settings.evaluate)
+            self._evaluation = Evaluation(
+                objective, settings.evaluation_episodes, per_run, settings.evaluation_deterministic, settings.evaluate
+            )
 
     @property
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -121,19 +132,21 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: after a checkpoint of the last whole step.
+            InvalidInput: a log or a checkpoint cannot be written.
             NonFinite: names the site, the step and the last good checkpoint.
         """
         settings, stopped = self.settings, "steps"
         self._begin = time.perf_counter() - self._elapsed
         with Interrupts() as interrupts:
-            if self._saved_at is None:
-                self.save()
             while self.step < settings.steps:
                 if self._is_to_stop():
                     stopped = "stop_when"
                     break
                 row = self._one_step()
-                logs.write(row, self.table.append(row))
+                try:
+                    logs.write(row, self.table.append(row))
+                except InvalidInput as error:
+                    raise InvalidInput(f"{error}{self._last_good()}") from error
                 for callback in settings.callbacks:
                     callback(row)
                 if interrupts.asked:
@@ -173,22 +186,23 @@ class Trainer:
                     f"max_grad_norm.{self._last_good()}"
                 )
         tensors = self._tensors
-        write_checkpoint(
-            path,
-            {
-                "fingerprint": self._fingerprint(tensors),
-                "step": self.step,
-                **{kind: copies(leaves) for kind, leaves in tensors.items()},
-                **self.objective.learned(),
-                "optimizer": self.settings.stepper.state(),
-                "generators": generators_state(),
-                "noise": self._noise.state(),
-                "vectorize": self._prepared.executor.vectorize,
-                "metrics": self.table.state(),
-                "elapsed": self._elapsed,
-                "timesteps": self._timesteps,
-            },
-        )
+        content = {
+            "fingerprint": self._fingerprint(tensors),
+            "step": self.step,
+            **{kind: copies(leaves) for kind, leaves in tensors.items()},
+            **self.objective.learned(),
+            "optimizer": self.settings.stepper.state(),
+            "generators": generators_state(),
+            "noise": self._noise.state(),
+            "vectorize": self._prepared.executor.vectorize,
+            "metrics": self.table.state(),
+            "elapsed": self._elapsed,
+            "timesteps": self._timesteps,
+        }
+        try:
+            write_checkpoint(path, content)
+        except InvalidInput as error:
+            raise InvalidInput(f"{error}{self._last_good()}") from error
         self._saved_at = self.step
 
     def resume(self, path: Path) -> None:
@@ -198,7 +212,7 @@ class Trainer:
             InvalidInput: it cannot be read, or is of another program or run.
         """
         saved, tensors = read_checkpoint(path), self._tensors
-        check_fingerprint(path, saved["fingerprint"], self._fingerprint(tensors))
+        check_fingerprint(path, saved["fingerprint"], self._fingerprint(tensors), self._sites_of_another_run)
         for kind, leaves in tensors.items():
             put_back(leaves, saved[kind])
         device = next(iter(self.parameters.values())).device
@@ -211,9 +225,21 @@ class Trainer:
         self.step = self._saved_at = saved["step"]
         self._elapsed, self._timesteps = saved["elapsed"], saved["timesteps"]
         logger.info("Going on from step %s of %s", self.step, path)
+        if self.step > self.settings.steps:
+            logger.warning(
+                "%s is of step %s, and steps=%s: nothing is left to do", path, self.step, self.settings.steps
+            )
+
+    def _sites_of_another_run(self) -> dict[str, str]:
+        """With other draws each time; nothing is left of it."""
+        self._reruns += 1
+        with aside(), buffers_unchanged(self._program_now), torch.no_grad(), Watch(describes=True) as watch:
+            pyro.set_rng_seed(self._reruns)
+            self.objective.estimate(self._prepared.executor)
+        return watch.sites
 
     def _fingerprint(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
-        return fingerprint(self.objective, tensors, self._told)
+        return fingerprint(self.objective, tensors, self._program_told, self._told)
 
     def _program(self) -> Program:
         args = self._args(self.step) if callable(self._args) else self._args
@@ -234,6 +260,7 @@ class Trainer:
         row = {"train/loss": loss, "train/learning_rate": settings.stepper.learning_rate, **self._row}
         settings.stepper.advance(loss)
         self.step += 1
+        row |= {"train/n_updates": self.step, "time/iterations": self.step}
         if self._earned is not None:
             row["rollout/ep_rew_mean"] = self._earned.mean
             if self._earned.length is not None:
@@ -255,7 +282,8 @@ class Trainer:
     def _evaluate(self) -> Tensor:
         """The loss and the gradients of one step; both are checked, and the gradients clipped."""
         self._forget_gradients()
-        with poutine.trace(param_only=True) as captured:
+        watch, memory = Watch(), self.objective.memory
+        with poutine.trace(param_only=True) as captured, nullcontext() if self.objective.compile else watch:
             estimate = self.objective.accumulate_gradients(self._prepared)
         self._meet(captured.trace)
         gradient = _flat(self.parameters)
@@ -265,7 +293,18 @@ class Trainer:
                 gradient_explained(self.objective, self._prepared, self.parameters | self.critics, self._generators)
             )
         variance, snr = self._noise.update(gradient)
-        self._row = {"grad/norm": norm, "grad/variance": variance, "grad/snr": snr}
+        further = {
+            "train/std": watch.std,
+            "grad/khat": self._noise.khat,
+            "grad/alpha": alpha(self._prepared, self.objective.memory),
+        }
+        self._row = {
+            "grad/norm": norm,
+            "grad/variance": variance,
+            "grad/snr": snr,
+            **of_estimate(estimate, watch.policies, memory),
+            **{name: number for name, number in further.items() if number is not None},
+        }
         self._earned = earned(estimate.rewards(self._prepared.executor.particles))
         if self.settings.max_grad_norm is not None:
             for leaves in (self.parameters, self.critics):
@@ -281,7 +320,7 @@ class Trainer:
             leaf = node["value"].unconstrained()
             if id(leaf) not in known and leaf.requires_grad:
                 self.parameters[name] = leaf
-        self.settings.stepper.own({**self.parameters, **self.critics})
+        self.settings.stepper.own(self.parameters, self.critics)
 
     def _forget_gradients(self) -> None:
         for leaf in (*self.parameters.values(), *self.critics.values()):
@@ -301,7 +340,11 @@ class Trainer:
 
     def _last_good(self) -> str:
         path = self.settings.checkpoint
-        return "" if path is None else f" The last good checkpoint, {path}, is of step {self._saved_at}."
+        return (
+            ""
+            if path is None or self._saved_at is None
+            else f" The last good checkpoint, {path}, is of step {self._saved_at}."
+        )
 
 
 def _critics(prepared: Prepared) -> dict[str, Tensor]:

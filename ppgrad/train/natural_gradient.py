@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -92,7 +93,9 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
         num_particles: int = 1,
     ):
         if not callable(program):
-            raise InvalidInput(f"NaturalGradient({program!r}): write a policy, or a Pyro program such as a guide.")
+            raise InvalidInput(
+                f"NaturalGradient({type(program).__name__} …): write a policy, or a Pyro program such as a guide."
+            )
         _check("lr", lr, 0 < _number(lr) < math.inf, "a positive number")
         _check("damping", damping, 0 <= _number(damping) < math.inf, "a number from 0 up")
         if trust_region is not None:
@@ -102,6 +105,7 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
         self.program = program
         self.num_particles = num_particles
         self.latest: Moved | None = None
+        self._asked: list[Tensor] = []
         self.at(*as_arguments(args), **(kwargs or {}))
         group = {"params": list(named_parameters(self._program(), {}).values())}
         defaults = {"lr": lr, "damping": damping, "trust_region": trust_region, "iterations": iterations}
@@ -122,7 +126,7 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._update()
+        self._update(self._asked)
         return loss
 
     def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
@@ -131,7 +135,11 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
         Raises:
             InvalidProgram: as for `NaturalGradient`.
         """
-        self._update([leaf for leaf in params if leaf.grad is not None])
+        self._asked = [leaf for leaf in params if leaf.grad is not None]
+        try:
+            self.step()
+        finally:
+            self._asked = []
 
     def get_state(self) -> dict[str, Any]:
         """The options, as Pyro's optimizers hand them out to be saved."""
@@ -144,7 +152,7 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
     def _program(self) -> Program:
         return program_of(self.program, None, self._args, self._kwargs)
 
-    def _update(self, asked: Iterable[Tensor] = ()) -> None:
+    def _update(self, asked: Iterable[Tensor]) -> None:
         ready = self._program()
         with buffers_unchanged(ready), aside(), self._explained():
             divergence = Divergence(ready, "either", self.num_particles)
@@ -208,9 +216,12 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
 
 
 def _without_metric(name: str) -> InvalidProgram:
+    critic = re.fullmatch(r"\w+\.critic_\d+\$\$\$(.+)", name)  # as the objective registers it
+    what = f"Parameter '{name.replace('$$$', '.')}'" if critic is None else f"The critic's parameter '{critic[1]}'"
     return InvalidProgram(
-        f"Parameter '{name}' has a gradient and enters no distribution of NaturalGradient's program, so that it has no "
-        "Fisher matrix. Train it with another optimizer."
+        f"{what} has a gradient and enters no distribution of NaturalGradient's program, "
+        "so that it has no Fisher matrix. Freeze it with requires_grad_(False), or train it with another optimizer; "
+        "ppgrad.fit does so with critics."
     )
 
 

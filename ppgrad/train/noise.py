@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ppgrad.analysis.statistics import pareto_khat
+
 DECAY = 0.98
 """Weight of the past: the averages look back on about 50 steps."""
+
+WINDOW = 200
+"""On how many steps the tail is fitted."""
 
 
 class GradientNoise:
@@ -38,6 +44,18 @@ class GradientNoise:
         self._latest = torch.zeros(0)
         self._mean = torch.zeros(0)
         self._difference = 0.0
+        self._lengths: deque[float] = deque(maxlen=WINDOW)
+
+    @property
+    def khat(self) -> float | None:
+        """Shape k̂ of the tail of |g_t − g_{t−1}| over the latest 200 steps; None before the 101st.
+
+        A difference of two estimates has as heavy a tail as one of them. See `pareto_khat`.
+        """
+        if len(self._lengths) < WINDOW // 2:
+            return None
+        khat = pareto_khat(self._lengths).khat
+        return khat if math.isfinite(khat) else None
 
     def update(self, gradient: Tensor) -> tuple[float, float]:
         """Take in the next estimate, a vector; return variance and SNR, NaN before the second one."""
@@ -45,8 +63,9 @@ class GradientNoise:
             self.__init__()  # type: ignore[misc]
             self._mean = torch.zeros_like(gradient)
         else:
-            change = 0.5 * float((gradient - self._latest).square().sum())
-            self._difference = DECAY * self._difference + (1 - DECAY) * change
+            square = float((gradient - self._latest).square().sum())
+            self._lengths.append(math.sqrt(square))
+            self._difference = DECAY * self._difference + (1 - DECAY) * 0.5 * square
         self._latest = gradient
         self._mean = DECAY * self._mean + (1 - DECAY) * gradient
         self._count += 1
@@ -71,9 +90,11 @@ class GradientNoise:
             "latest": self._latest,
             "mean": self._mean,
             "difference": self._difference,
+            "lengths": list(self._lengths),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         self._count, self._difference = state["count"], state["difference"]
         self._latest, self._mean = state["latest"], state["mean"]
+        self._lengths = deque(state["lengths"], maxlen=WINDOW)

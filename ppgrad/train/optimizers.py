@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from ppgrad.core import InvalidInput
+from ppgrad.train.natural_gradient import NaturalGradient
 
 _FACTORS: dict[str, Callable[[float], float]] = {
     "linear": lambda x: 1 - x,
@@ -34,8 +35,8 @@ class Stepper(ABC):
     """Moves parameters along their gradients, and changes the learning rate as scheduled."""
 
     @abstractmethod
-    def own(self, parameters: Mapping[str, Tensor]) -> None:
-        """Be told of all parameters that there are by now, critics' too."""
+    def own(self, parameters: Mapping[str, Tensor], critics: Mapping[str, Tensor]) -> None:
+        """Be told of all parameters that there are by now, the program's and the critics'."""
 
     @abstractmethod
     def step(self, evaluate: Callable[[], Tensor]) -> Tensor:
@@ -59,21 +60,43 @@ class Stepper(ABC):
         """Go on from `state`."""
 
     @abstractmethod
-    def describe(self) -> str:
-        """Optimizer and schedule with their settings."""
+    def describe(self) -> dict[str, str]:
+        """Optimizer and schedule with their settings, by name."""
 
 
-def stepper(optimizer: Any, learning_rate: float | None, schedule: Any, steps: int) -> Stepper:
+def stepper(
+    optimizer: Any, learning_rate: float | None, schedule: Any, steps: int, critic_optimizer: Any = None
+) -> Stepper:
     """The stepper for what a person passes.
 
     Raises:
         InvalidInput: no optimizer, no schedule, or two that do not fit.
     """
+    main = _main_stepper(optimizer, learning_rate, schedule, steps)
+    if critic_optimizer is None and not isinstance(optimizer, NaturalGradient):
+        return main
+    try:
+        critics = _main_stepper(critic_optimizer, None, None, steps)
+    except InvalidInput as error:
+        raise InvalidInput(f"critic_{error}") from error
+    return Apart(main, critics)
+
+
+def _main_stepper(optimizer: Any, learning_rate: float | None, schedule: Any, steps: int) -> Stepper:
     if isinstance(schedule, str) and schedule not in SCHEDULES:
         raise InvalidInput(f"schedule={schedule!r}: write one of {', '.join(SCHEDULES)}, or a torch LR schedule.")
     schedule = None if schedule == "constant" else schedule
     if schedule is not None and not isinstance(schedule, str | LRScheduler) and not callable(schedule):
         raise InvalidInput(f"schedule={schedule!r} is no learning-rate schedule. {_SCHEDULE}")
+    if optimizer is NaturalGradient:
+        raise InvalidInput("optimizer=NaturalGradient lacks its policy or guide. Write NaturalGradient(policy).")
+    if isinstance(optimizer, NaturalGradient):
+        if learning_rate is not None:
+            raise InvalidInput(
+                f"learning_rate={learning_rate:g} beside NaturalGradient. Write NaturalGradient(…, lr=…), for critics "
+                "critic_optimizer=functools.partial(torch.optim.Adam, lr=…)."
+            )
+        return PyroStepper(optimizer, made_schedule(schedule, optimizer, steps), schedule, steps)
     if isinstance(optimizer, PyroOptim):
         if schedule is not None:
             raise InvalidInput("schedule= goes with a torch optimizer. Write a Pyro one, as pyro.optim.ExponentialLR.")
@@ -107,10 +130,11 @@ class TorchStepper(Stepper):
             raise TypeError("the stepper does not know any parameters yet: see own")
         return self._optimizer
 
-    def own(self, parameters: Mapping[str, Tensor]) -> None:
+    def own(self, parameters: Mapping[str, Tensor], critics: Mapping[str, Tensor]) -> None:
+        parameters = {**parameters, **critics}
         if self._optimizer is None:
             self._optimizer = self._made(parameters)
-            self._schedule = self._made_schedule()
+            self._schedule = made_schedule(self._make_schedule, self._optimizer, self._steps)
         held = {id(leaf) for group in self._optimizer.param_groups for leaf in group["params"]}
         missing = {name: leaf for name, leaf in parameters.items() if id(leaf) not in held}
         if missing and isinstance(self._make, torch.optim.Optimizer):
@@ -131,26 +155,6 @@ class TorchStepper(Stepper):
         if not isinstance(made, torch.optim.Optimizer):
             raise InvalidInput(f"optimizer={_name(self._make)} makes {made!r}, which is none. {_OPTIMIZER}")
         return made
-
-    def _made_schedule(self) -> LRScheduler | None:
-        schedule = self._make_schedule
-        if schedule is None:
-            return None
-        if isinstance(schedule, str):
-            factor = _FACTORS[schedule]
-            return LambdaLR(self.optimizer, lambda step: factor(min(1.0, step / self._steps)))
-        if not isinstance(schedule, LRScheduler):
-            try:
-                schedule = schedule(self.optimizer)
-            except TypeError as error:
-                raise InvalidInput(f"schedule={_name(schedule)} cannot be made: {error}. {_SCHEDULE}") from error
-        if not isinstance(schedule, LRScheduler):
-            raise InvalidInput(f"schedule= makes {schedule!r}, which is no schedule. {_SCHEDULE}")
-        if schedule.optimizer is not self.optimizer:
-            raise InvalidInput(
-                "The schedule belongs to another optimizer. Pass both of a pair, or the schedule's class."
-            )
-        return schedule
 
     def step(self, evaluate: Callable[[], Tensor]) -> Tensor:
         if isinstance(self.optimizer, torch.optim.LBFGS):  # evaluates as often as it likes
@@ -175,22 +179,25 @@ class TorchStepper(Stepper):
         if self._schedule is not None:
             self._schedule.load_state_dict(state["schedule"])
 
-    def describe(self) -> str:
-        settings = ", ".join(f"{key}={_plain(value)}" for key, value in self.optimizer.defaults.items())
-        schedule = self._make_schedule if isinstance(self._make_schedule, str) else type(self._schedule).__name__
-        named = "" if self._schedule is None else f", schedule {schedule}"
-        return f"{type(self.optimizer).__name__}({settings}){named}"
+    def describe(self) -> dict[str, str]:
+        names = {"lr": "learning_rate"}
+        settings = {names.get(key, key): _plain(value) for key, value in self.optimizer.defaults.items()}
+        schedule = _described(self._make_schedule, self._schedule, self._steps)
+        return {"optimizer": type(self.optimizer).__name__, **settings, **schedule}
 
 
 class PyroStepper(Stepper):
     """A Pyro optimizer or scheduler, called as ``SVI`` calls it."""
 
-    def __init__(self, optimizer: PyroOptim):
+    def __init__(
+        self, optimizer: PyroOptim, schedule: LRScheduler | None = None, make_schedule: Any = None, steps: int = 0
+    ):
         self.optimizer = optimizer
+        self._schedule, self._make_schedule, self._steps = schedule, make_schedule, steps
         self._parameters: dict[str, Tensor] = {}
 
-    def own(self, parameters: Mapping[str, Tensor]) -> None:
-        self._parameters = dict(parameters)
+    def own(self, parameters: Mapping[str, Tensor], critics: Mapping[str, Tensor]) -> None:
+        self._parameters = {**parameters, **critics}
 
     def step(self, evaluate: Callable[[], Tensor]) -> Tensor:
         loss = evaluate()
@@ -198,6 +205,7 @@ class PyroStepper(Stepper):
         return loss
 
     def advance(self, loss: float) -> None:
+        _advance(self._schedule, loss)
         if isinstance(self.optimizer, PyroLRScheduler):
             for scheduler in self._each():
                 _advance(scheduler, loss)
@@ -215,22 +223,95 @@ class PyroStepper(Stepper):
         return _rate(getattr(first, "optimizer", first))
 
     def state(self) -> dict[str, Any]:
-        return dict(self.optimizer.get_state())
+        schedule = None if self._schedule is None else self._schedule.state_dict()
+        return {"optimizer": dict(self.optimizer.get_state()), "schedule": schedule}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         # What it knows of a parameter would stand in the way of the state that waits for it.
         getattr(self.optimizer, "optim_objs", {}).clear()
-        self.optimizer.set_state(dict(state))
+        self.optimizer.set_state(dict(state["optimizer"]))
+        if self._schedule is not None:
+            self._schedule.load_state_dict(state["schedule"])
 
-    def describe(self) -> str:
+    def describe(self) -> dict[str, str]:
         settings = {
             key: getattr(self.optimizer, key, None) for key in ("pt_optim_args", "pt_clip_args", "kwargs", "defaults")
         }
         made = [
             _name(getattr(self.optimizer, key, None)) for key in ("pt_optim_constructor", "pt_scheduler_constructor")
         ]
-        known = [_plain(value) for value in settings.values() if isinstance(value, dict)]
-        return " ".join([type(self.optimizer).__name__, *made, *known])
+        name = " ".join([type(self.optimizer).__name__, *(word for word in made if word != "NoneType")])
+        known = {key: item for value in settings.values() if isinstance(value, dict) for key, item in value.items()}
+        schedule = _described(self._make_schedule, self._schedule, self._steps)
+        return {"optimizer": name, **{str(key): _plain(item) for key, item in known.items()}, **schedule}
+
+
+class Apart(Stepper):
+    """The program's parameters by one stepper, its critics by another, at a learning rate that stays."""
+
+    def __init__(self, program: Stepper, critics: Stepper):
+        self._program, self._critics = program, critics
+        self._has_critics = False
+
+    def own(self, parameters: Mapping[str, Tensor], critics: Mapping[str, Tensor]) -> None:
+        self._program.own(parameters, {})
+        self._has_critics = bool(critics)
+        if critics:
+            self._critics.own({}, critics)
+
+    def step(self, evaluate: Callable[[], Tensor]) -> Tensor:
+        loss = self._program.step(evaluate)
+        return self._critics.step(lambda: loss) if self._has_critics else loss
+
+    def advance(self, loss: float) -> None:
+        self._program.advance(loss)
+
+    @property
+    def learning_rate(self) -> float:
+        return self._program.learning_rate
+
+    def state(self) -> dict[str, Any]:
+        critics = self._critics.state() if self._has_critics else None
+        return {"program": self._program.state(), "critics": critics}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._program.restore(state["program"])
+        if self._has_critics:
+            self._critics.restore(state["critics"])
+
+    def describe(self) -> dict[str, str]:
+        critics = self._critics.describe() if self._has_critics else {}
+        return self._program.describe() | {f"critic_{key}": value for key, value in critics.items()}
+
+
+def made_schedule(schedule: Any, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler | None:
+    """The schedule of the learning rate that a person asks for.
+
+    Raises:
+        InvalidInput: it cannot be made, is none, or belongs to another optimizer.
+    """
+    if schedule is None:
+        return None
+    if isinstance(schedule, str):
+        factor = _FACTORS[schedule]
+        return LambdaLR(optimizer, lambda step: factor(min(1.0, step / steps)))
+    if not isinstance(schedule, LRScheduler):
+        try:
+            schedule = schedule(optimizer)
+        except TypeError as error:
+            raise InvalidInput(f"schedule={_name(schedule)} cannot be made: {error}. {_SCHEDULE}") from error
+    if not isinstance(schedule, LRScheduler):
+        raise InvalidInput(f"schedule= makes {schedule!r}, which is no schedule. {_SCHEDULE}")
+    if schedule.optimizer is not optimizer:
+        raise InvalidInput("The schedule belongs to another optimizer. Pass both of a pair, or the schedule's class.")
+    return schedule
+
+
+def _described(asked: Any, schedule: LRScheduler | None, steps: int) -> dict[str, str]:
+    """A schedule with the settings that it depends on."""
+    if isinstance(asked, str):
+        return {"schedule": asked, "steps": str(steps)}
+    return {"schedule": "constant" if schedule is None else type(schedule).__name__}
 
 
 def _advance(schedule: Any, loss: float) -> None:

@@ -133,6 +133,41 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert len(pandas.read_csv(tmp_path / "out" / "progress.csv")) == 5
 
 
+def test_another_program_is_not_resumed(tmp_path: Path) -> None:
+    arguments = (MODELS / "cartpole.py", "--out", tmp_path / "out", "--set", "horizon=5", "--set", "episodes=2")
+    assert train(*arguments, "--steps", "1")[0] == 0
+    held = {file: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    for setting, was in (("simulator=gymnasium", "simulator=torch"), ("horizon=6", "horizon=5")):
+        code, _, errors = train(*arguments, "--steps", "2", "--resume", "--set", setting)
+        assert (code, len(errors.splitlines())) == (2, 1)
+        assert f"trained with --set {was}, and this one --set {setting}. Write --set {was} to go on" in errors
+    copy = tmp_path / "copy.py"
+    copy.write_text((MODELS / "cartpole.py").read_text().replace("CartPole()", "type('Hilly', (CartPole,), {})()"))
+    code, _, errors = train(copy, *arguments[1:], "--steps", "2", "--resume")
+    assert code == 2
+    assert "PATH=cartpole.py:problem, and this one PATH=copy.py:problem" in errors
+    (tmp_path / "below").mkdir()
+    copy = copy.rename(tmp_path / "below" / "cartpole.py")
+    code, _, errors = train(copy, *arguments[1:], "--steps", "2", "--resume")
+    assert code == 2
+    assert "the environment is CartPole() there and Hilly() here" in errors
+    assert {file: file.read_bytes() for file in (tmp_path / "out").iterdir()} == held
+    assert train(*arguments, "--steps", "2", "--resume", "--set", "hidden=32")[0] == 0, "said as by default"
+
+
+def test_resume_without_a_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    arguments = (MODELS / "quadratic.py", "--out", tmp_path / "out", "--steps", "2", "--resume")
+    assert train(*arguments)[0] == 0
+    assert "There is no checkpoint" in caplog.text
+    (tmp_path / "out" / "checkpoint.pt").unlink()
+    held = (tmp_path / "out" / "progress.csv").read_bytes()
+    code, _, errors = train(*arguments)
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "progress.csv is there already, and there is no checkpoint" in errors
+    assert "--out" in errors
+    assert (tmp_path / "out" / "progress.csv").read_bytes() == held
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -313,6 +313,8 @@ def test_a_policy_that_vmap_cannot_carry_runs_in_a_loop(caplog: pytest.LogCaptur
         (lambda p, f, a: score(chain, (), {"x": f[:, 0], "y": torch.full((5, 3), torch.inf)}), NonFinite, ["'theta'"]),
         (lambda p, f, a: fisher(p, f[:0]), InvalidInput, ["(0,)", "one observation"]),
         (lambda p, f, a: fisher(p, f[:0], kind="empirical"), InvalidInput, ["(0,)", "one observation"]),
+        (lambda p, f, a: fisher(p), InvalidInput, ["args=", "features"]),
+        (lambda p, f, a: fisher(3), InvalidInput, ["3 is no program"]),
         (lambda p, f, a: fisher(p, f, kind="expected"), InvalidInput, ["'expected'", "'exact'"]),
         (lambda p, f, a: fisher(p, f, actions=a), InvalidInput, ["'exact'", "Leave actions out"]),
         (lambda p, f, a: fisher(p, f, kind="empirical", actions=a[:1]), InvalidInput, ["(5, 2)", "(1, 2)"]),

@@ -161,10 +161,10 @@ def test_nothing_in_it_is_executed(tmp_path: Path) -> None:
             r"critic 'critic_0.weight' is missing there",
         ),
         ({"seed": 1}, "trained with seed=0, and this one seed=1. Write seed=0 to go on"),
-        ({"learning_rate": 0.5}, r"optimizer=Adam\(lr=0.001.* and this one optimizer=Adam\(lr=0.5"),
-        ({"optimizer": torch.optim.SGD}, r"optimizer=Adam\(.* and this one optimizer=SGD\("),
-        ({"optimizer": pyro.optim.Adam({"lr": 0.1})}, r"optimizer=Adam\(.* and this one optimizer=PyroOptim"),
-        ({"schedule": "cosine"}, r"and this one optimizer=Adam\(.*schedule cosine"),
+        ({"learning_rate": 0.5}, r"trained with learning_rate=0.001, and this one learning_rate=0.5. Write learning_r"),
+        ({"optimizer": torch.optim.SGD}, r"optimizer=Adam, and this one optimizer=SGD"),
+        ({"optimizer": pyro.optim.Adam({"lr": 0.1})}, r"optimizer=Adam, and this one optimizer=PyroOptim Adam"),
+        ({"schedule": "cosine"}, r"schedule=constant, and this one schedule=cosine"),
         ({"max_grad_norm": 1.0}, "max_grad_norm=None, and this one max_grad_norm=1.0"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -187,19 +187,15 @@ def test_a_folder_and_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: py
         resume(path)
 
 
-@pytest.mark.parametrize("fails", ["fsync", "replace", "save"])
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
 def test_a_full_disk_leaves_the_last_one(written: Path, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
     held = written.read_bytes()
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    def full_in_torch(whole: Any, file: Any) -> None:
-        file.write(b"half")
-        raise RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0\nmore")
-
-    monkeypatch.setattr(*((torch, "save", full_in_torch) if fails == "save" else (os, fails, full)))
-    with pytest.raises(InvalidInput, match=r"run.pt cannot be written: (No space|.*unexpected pos)") as error:
+    monkeypatch.setattr(os, fails, full)
+    with pytest.raises(InvalidInput, match=r"run.pt cannot be written: No space") as error:
         resume(written)
     assert "\n" not in str(error.value)
     assert written.read_bytes() == held

@@ -143,6 +143,7 @@ OPTIMIZERS: dict[str, Callable[[], dict[str, Any]]] = {
     "plateau": lambda: {"schedule": functools.partial(lr_scheduler.ReduceLROnPlateau, patience=2)},
     "milestones": lambda: {"schedule": functools.partial(lr_scheduler.MultiStepLR, milestones=[3, 6])},
     "natural": lambda: {"optimizer": NaturalGradient(program, lr=0.3)},
+    "natural with a schedule": lambda: {"optimizer": NaturalGradient(program, lr=0.3), "schedule": "linear"},
     "pyro": lambda: {"optimizer": pyro.optim.Adam({"lr": 0.05})},
     "pyro clipped": lambda: {"optimizer": pyro.optim.ClippedAdam({"lr": 0.05, "lrd": 0.9})},
     "pyro schedule": lambda: {
@@ -377,7 +378,8 @@ def _one_bernoulli(data: Tensor) -> None:
 def test_a_bound_has_no_rewards_and_no_fps() -> None:
     history = fit(ELBO(), model, guide, (DATA,), steps=2, evaluate_every=1, evaluation_episodes=7)
     assert list(history.metrics.columns) == [
-        "train/loss", "train/learning_rate", "grad/norm", "grad/variance", "grad/snr", "eval/loss", "time/time_elapsed",
+        "train/loss", "train/learning_rate", "grad/norm", "grad/variance", "grad/snr", "train/n_updates",
+        "time/iterations", "eval/loss", "time/time_elapsed",
     ]  # fmt: skip
 
 
@@ -590,6 +592,17 @@ def test_a_callback_that_interrupts_leaves_the_logs_whole(tmp_path: Path) -> Non
         ({"evaluation_episodes": 0}, "evaluation_episodes=0"),
         ({"resume": True}, "needs a checkpoint"),
         ({"tensorboard": True}, "log_folder="),
+        ({"args": 5}, r"args=\(5,\)"),
+        ({"kwargs": [1]}, r"kwargs=\[1\].*dict"),
+        ({"settings": 3}, "settings=3.*dict"),
+        ({"log_folder": 3}, "log_folder=3"),
+        ({"checkpoint": 3}, "checkpoint=3"),
+        ({"progress": "yes"}, "progress='yes'"),
+        ({"evaluation_deterministic": 1}, "evaluation_deterministic=1"),
+        ({"critic_optimizer": "adam"}, "critic_optimizer='adam' is no optimizer"),
+        ({"optimizer": NaturalGradient}, r"Write NaturalGradient\(policy\)"),
+        ({"optimizer": functools.partial(NaturalGradient, lr=1.0)}, "write a policy"),
+        ({"optimizer": NaturalGradient(program), "learning_rate": 0.1}, "critic_optimizer="),
         ({"evaluate": dict}, "evaluate_every"),
         ({"callbacks": print}, r"callbacks=\[print\]"),
         ({"callbacks": [3]}, r"callbacks\[0\]=3"),
