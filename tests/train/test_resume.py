@@ -91,7 +91,7 @@ class Line(Environment):
         (Line(0.1), {"horizon": 5}, "horizon is 4 there and 5 here"),
         (Line(0.1), {"episodes": 3}, "number of episodes is 2 there and 3 here"),
     ],
-    ids=str,
+    ids=["constant", "environment", "gravity", "Gymnasium", "keyword", "horizon", "episodes"],
 )
 def test_another_rollout(env: Any, options: dict[str, int], words: str, tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
