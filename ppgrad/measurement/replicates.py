@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Memory, NonFinite, PpgradError
+from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.engine.prepare import Prepared, explain_nonfinite, program_elements
 from ppgrad.measurement.gradient import ascent, reversed_signs
@@ -96,7 +97,7 @@ def _chunk(
 ) -> tuple[dict[str, Tensor], Tensor]:
     executor = prepared.executor
     if executor.vectorize:
-        state = pyro.util.get_rng_state()
+        state = random_state()
         try:
             with vectorizable():
                 return _vectorized(objective, prepared, size, memory)
@@ -104,7 +105,7 @@ def _chunk(
             raise
         except Exception as error:
             executor.fall_back(error)
-            pyro.util.set_rng_state(state)
+            set_random_state(state)
     singles = [*_singly(objective, prepared, size, memory)]
     draws = {name: torch.stack([grads[name] for grads, _ in singles]) for name in prepared.parameters}
     return draws, torch.stack([loss for _, loss in singles])

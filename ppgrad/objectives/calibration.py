@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import pyro
 import torch
 from torch import Tensor
 
 from ppgrad.core import Estimator, Memory, Pilot, PpgradError
+from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.execute import Executor
 from ppgrad.engine.lanes import vectorizable, vectorized
 from ppgrad.engine.prepare import Prepared
@@ -64,7 +64,7 @@ def _pilots(objective: Estimates, prepared: Prepared, sites: Mapping[str, Estima
     keys = [(name, gate) for name, estimator in sites.items() for gate in estimator.gates]
     gates = [torch.full((RUNS,), sites[name].gates[gate], requires_grad=True) for name, gate in keys]
     originals = list(prepared.parameters.values())
-    state = pyro.util.get_rng_state()
+    state = random_state()
     executor = prepared.executor
     totals: list[Tensor] = []
     effects: list[list[Tensor]] = []
@@ -97,7 +97,7 @@ def _pilots(objective: Estimates, prepared: Prepared, sites: Mapping[str, Estima
             raise
         except Exception as error:
             executor.fall_back(error)
-            pyro.util.set_rng_state(state)
+            set_random_state(state)
             totals, effects = [], []
     singles: list[tuple[list[Tensor], list[list[Tensor]]]] = []
     for run in range(RUNS):

@@ -16,7 +16,7 @@ from ppgrad.core import InvalidInput
 from ppgrad.core.folders import replace_file
 
 FORMAT = "ppgrad checkpoint"
-VERSION = 1
+VERSION = 2
 
 _OTHER = "Give another path, or train from the start without resume."
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -18,6 +17,7 @@ from torch.utils._pytree import tree_map
 
 from ppgrad.analysis.history import History
 from ppgrad.core import InvalidProgram, NonFinite
+from ppgrad.core.generators import random_state
 from ppgrad.engine.parameters import announce, buffers_unchanged
 from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.randomness import aside
@@ -221,7 +221,7 @@ class Trainer:
 
     def _one_step(self) -> dict[str, float]:
         settings = self.settings
-        self._generators = pyro.util.get_rng_state()
+        self._generators = random_state()
         try:
             with torch.enable_grad():
                 program = self._program()
