@@ -182,6 +182,8 @@ def main() -> None:
     for seed in range(given.seeds):
         for label, run in runs.items():
             found[label].append(seeded(run, seed))
+            told = ", ".join(f"{key} {value:,.0f}" for key, value in found[label][-1].items())
+            print(f"seed {seed}, {label}: {told}", file=sys.stderr)
     table = Table(
         title=f"CartPole-v1 to a mean return of {TARGET:g} over 100 episodes, median (range) of {given.seeds} seeds"
     )

@@ -209,7 +209,7 @@ def test_9_an_unreparameterized_factor_is_a_score() -> None:
 
 @pytest.mark.parametrize("jump", [None, Enumerate(), ScoreFunction(LeaveOneOut())], ids=repr)
 def test_10_random_transitions_have_credit(jump: ppgrad.Estimator | None) -> None:
-    from ppgrad.testing.problems import random_transition
+    from ppgrad.testing.problems.structured import random_transition
 
     problem = random_transition()
     objective = ExpectedReturn(Pathwise(), sites={"jump": jump or ScoreFunction()}, num_particles=2)

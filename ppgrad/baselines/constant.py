@@ -8,12 +8,16 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ppgrad.core import Baseline, Draw, Memory, Signal
+from ppgrad.core import Baseline, Draw, InvalidInput, Memory, Signal
+from ppgrad.core.arguments import is_number
 
 
 @dataclass(frozen=True)
 class Constant(Baseline):
     """b = −``value``: ``value`` is the return (or the bound) that is expected.
+
+    Raises:
+        InvalidInput: ``value`` is no finite number.
 
     Source: Williams (1992), Simple statistical gradient-following algorithms, section 4.
     """
@@ -21,6 +25,10 @@ class Constant(Baseline):
     source: ClassVar[str] = "Williams (1992), Simple statistical gradient-following algorithms, section 4"
 
     value: float
+
+    def __post_init__(self) -> None:
+        if not is_number(self.value):
+            raise InvalidInput(f"Constant({self.value!r}): the value is a finite number. Write Constant(1.0).")
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

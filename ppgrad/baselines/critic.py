@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ppgrad.core import Baseline, Draw, InvalidAssignment, Memory, Signal, SiteInfo
-from ppgrad.core.modules import fit_to_signal, over_lanes
+from ppgrad.core.modules import predicted
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Critic(Baseline):
     def cost(self, draw: Draw, signal: Signal) -> Tensor:
         """The cost to come that it predicts, of the signal's shape; 0 where nothing depends on the draw."""
         context = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, draw.context)
-        returns = fit_to_signal(over_lanes(self.module, context), signal.value, draw.name)
+        returns = predicted(self.module, context, signal.value, draw.name)
         cost = -draw.discount * returns
         return cost if draw.active is None else cost * draw.active
 

@@ -8,7 +8,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ppgrad.core import Baseline, Draw, InvalidInput, Memory, Signal
+from ppgrad.core import Baseline, Draw, Memory, Signal
+from ppgrad.core.arguments import share
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ class MovingAverage(Baseline):
     decay: float = 0.9
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.decay < 1.0:
-            raise InvalidInput(f"MovingAverage(decay={self.decay}): decay lies in [0, 1). Write MovingAverage(0.9).")
+        share(type(self).__name__, "decay", self.decay, 0.9)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

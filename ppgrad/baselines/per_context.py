@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Baseline, Draw, Memory, Signal, SiteInfo
-from ppgrad.core.arguments import at_least, within
+from ppgrad.core.arguments import at_least, share
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PerContext(Baseline):
 
     def __post_init__(self) -> None:
         at_least(type(self).__name__, "contexts", self.contexts, 1)
-        within(type(self).__name__, "decay", self.decay, 0.0, 1.0 - 1e-12)
+        share(type(self).__name__, "decay", self.decay, 0.9)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

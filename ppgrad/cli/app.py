@@ -45,7 +45,8 @@ def list_estimators() -> None:
     words = {estimator: word for word, estimator in estimator_words().items()}
     for estimator in all_estimators():
         facts = estimator.facts
-        bias = ": ".join(filter(None, ["biased", facts.order])) if facts.biased else "unbiased"
+        declared = ("biased", facts.order, ": ") if facts.biased else ("unbiased", facts.assumes, " if ")
+        bias = declared[2].join(filter(None, declared[:2]))
         table.add_row(words.get(estimator, "–"), estimator.__name__, bias, facts.source)
     _console().print(table)
     table = Table("baseline", "source", title=f"Baselines of score (as words: {', '.join(baseline_words())})")

@@ -7,6 +7,63 @@ import math
 from ppgrad.core.errors import InvalidInput
 
 
+def is_number(value: object) -> bool:
+    """Whether ``value`` is a finite number, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def finite(owner: str, name: str, value: float, example: float) -> None:
+    """Raise unless ``value`` is a finite number.
+
+    Raises:
+        InvalidInput: says what to write.
+    """
+    if not is_number(value):
+        raise InvalidInput(f"{owner}({name}={value!r}): {name} is a finite number. Write {owner}({name}={example}).")
+
+
+def not_negative(owner: str, name: str, value: float, example: float) -> None:
+    """Raise unless ``value`` is a finite number, 0 or more.
+
+    Raises:
+        InvalidInput: says what to write.
+    """
+    if not is_number(value) or value < 0:
+        raise InvalidInput(
+            f"{owner}({name}={value!r}): the {name} is 0 or more, and finite. Write {owner}({name}={example})."
+        )
+
+
+def flag(owner: str, name: str, value: bool) -> None:
+    """Raise unless ``value`` is a truth value.
+
+    Raises:
+        InvalidInput: says what to write.
+    """
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{owner}({name}={value!r}): {name} is True or False. Write {owner}({name}=True).")
+
+
+def share(owner: str, name: str, value: float, example: float) -> None:
+    """Raise unless ``value`` lies in [0, 1).
+
+    Raises:
+        InvalidInput: says what to write.
+    """
+    if not is_number(value) or not 0 <= value < 1:
+        raise InvalidInput(f"{owner}({name}={value!r}): {name} lies in [0, 1). Write {owner}({name}={example}).")
+
+
+def discount_factor(owner: str, value: float) -> None:
+    """Raise unless ``value`` lies in (0, 1].
+
+    Raises:
+        InvalidInput: says what to write.
+    """
+    if not is_number(value) or not 0 < value <= 1:
+        raise InvalidInput(f"{owner}(discount={value!r}): discount lies in (0, 1]. Write {owner}(discount=0.99).")
+
+
 def positive(owner: str, name: str, value: float, example: float) -> None:
     """Raise unless ``value`` is a finite number above 0.
 

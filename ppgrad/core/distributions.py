@@ -71,7 +71,8 @@ def is_deterministic(fn: object) -> bool:
 
 
 def is_learnable(fn: dist.TorchDistribution) -> bool:
-    """Whether the density of ``fn`` depends on something that requires a gradient."""
+    """Whether the density of ``fn``, masks left aside, depends on something that requires a gradient."""
+    fn = without_mask(fn)
     with torch.enable_grad():
         try:
             return bool(fn.log_prob(fn.sample().detach()).requires_grad)
@@ -95,6 +96,12 @@ def is_straight_through(fn: dist.TorchDistribution) -> bool:
 def is_rounded(fn: dist.TorchDistribution) -> bool:
     """Whether ``fn`` rounds its values, and its density is that of the value before."""
     return distribution_name(fn).startswith("Relaxed") and is_straight_through(fn)
+
+
+def undifferentiable_density(fn: dist.TorchDistribution) -> str | None:
+    """Why the density of ``fn`` has a value and no gradient, or None if it has both."""
+    name = distribution_name(fn)
+    return f"Pyro's density of {name} overwrites what its gradient needs" if name == "GaussianScaleMixture" else None
 
 
 def not_reparameterized(fn: dist.TorchDistribution) -> str | None:

@@ -13,6 +13,7 @@ from torch.distributions import Bernoulli, Categorical, MultivariateNormal
 
 from ppgrad.core.discrete import element
 from ppgrad.core.distributions import distribution_name, without_mask
+from ppgrad.core.errors import InvalidAssignment
 from ppgrad.core.estimator import Draws, SiteInfo
 
 
@@ -24,6 +25,16 @@ def not_drawable(draws: Draws, site: SiteInfo) -> str | None:
     if site.num_particles < 2:
         return f"{name}() relates particles; write num_particles=2 or more"
     return no_quantile(site.fn)
+
+
+def check_draws(owner: str, draws: object) -> None:
+    """Raise unless ``draws`` is None or an instance that says how particles share noise.
+
+    Raises:
+        InvalidAssignment: says what to write.
+    """
+    if draws is not None and not isinstance(draws, Draws):
+        raise InvalidAssignment(f"{owner}(draws={draws!r}): write Antithetic() or QuasiMonteCarlo(), an instance.")
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Facts:
     Args:
         biased: the expectation of the estimate is not the gradient.
         order: how fast the bias falls, for a biased estimator ("O(h²)").
+        assumes: what an unbiased estimator takes for granted of the cost.
         reparameterized: the value carries a gradient to the distribution's parameters.
         finds_jumps: where the cost jumps, it stops the gradient of the value.
         source: paper and equation.
@@ -32,6 +33,7 @@ class Facts:
     source: str
     biased: bool = False
     order: str = ""
+    assumes: str = ""
     reparameterized: bool = False
     finds_jumps: bool = False
 
@@ -82,10 +84,14 @@ class Pilot(NamedTuple):
     Args:
         total: of the whole gradient.
         effects: of its derivative with respect to each gate of an estimator.
+        pooled: the effects added up over all sites of this kind of estimator where the cost does not jump.
+        jumps: the cost was seen to jump as the site's value moved; looked for where the facts say ``finds_jumps``.
     """
 
     total: Tensor
     effects: Mapping[str, Tensor]
+    pooled: Mapping[str, Tensor] = {}
+    jumps: bool = False
 
 
 class Draws(ABC):

@@ -20,6 +20,24 @@ def over_lanes(function: Callable[..., Tensor], inputs: Any) -> Tensor:
     return torch.vmap(torch.vmap(function, randomness="different"), randomness="different")(inputs)
 
 
+def predicted(function: Callable[..., Tensor], inputs: Any, signal: Tensor, site: str, what: str = "critic") -> Tensor:
+    """What a module makes of its inputs over lanes, in the padded shape of the signal.
+
+    Raises:
+        InvalidProgram: the module cannot take the inputs, or returns another shape.
+    """
+    try:
+        values = over_lanes(function, inputs)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        shapes = ", ".join(str(tuple(leaf.shape[2:])) for leaf in tree_leaves(inputs))
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InvalidProgram(
+            f"The {what} of site '{site}' cannot take its input of shape {shapes} ({reason}). "
+            "Give its first layer as many features as the input's last dimension has."
+        ) from error
+    return fit_to_signal(values, signal, site, what)
+
+
 def fit_to_signal(values: Tensor, signal: Tensor, site: str, what: str = "critic") -> Tensor:
     """Give a prediction the padded shape of the signal; a trailing feature of size one may go.
 

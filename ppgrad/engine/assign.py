@@ -39,6 +39,9 @@ class Assignment:
         if sites is not None and not callable(sites) and not isinstance(sites, Mapping):
             raise InvalidAssignment(f"sites={sites!r}: write {{glob: estimator}}, or a function of the site's message.")
         if sites is not None and not callable(sites):
+            for glob in sites:
+                if not isinstance(glob, str):
+                    raise InvalidAssignment(f"sites={{{glob!r}: …}}: a site is named by text. Write {{'{glob}': …}}.")
             sites = {glob: checked(choice, f"sites={{{glob!r}: …}}") for glob, choice in sites.items()}
         self._sites = sites
         self._reads_baselines = reads_baselines

@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import Independent
 from torch.utils._pytree import tree_leaves
 
 from ppgrad.core import Draw, Estimator, Plates, PpgradError, Signal, Unsupported, sum_lane
+from ppgrad.core.discrete import element
 from ppgrad.engine.credit import SequencePath, Sums, downstream_costs
 from ppgrad.engine.record import Branch, Site
 
@@ -88,6 +89,7 @@ def attach_alternatives(
     count: Callable[[str, int], None],
     couples_lanes: bool,
     in_vmap: bool,
+    explains: bool,
 ) -> None:
     """Keep beside each site that has alternatives the downstream cost of each, and of the value drawn.
 
@@ -98,6 +100,7 @@ def attach_alternatives(
         count: is told how many runs a site needs, before the first.
         couples_lanes: every cost counts for every element, whatever the plates.
         in_vmap: all of this runs inside of an enclosing vmap, where torch.autograd.grad cannot.
+        explains: an error in a branch is the program's, and not vmap's.
     """
     drawn_costs = downstream_costs(entries)
     for i, later in enumerate(run.plates_of_all_later):
@@ -121,7 +124,7 @@ def attach_alternatives(
         like = torch.zeros(*lanes, *site.fn.shape(), dtype=kept["value"].dtype, device=kept["value"].device)
         for alternative in range(drawn.alternatives):
             branches = [Branch(site.name, alternative, mask) for mask in elements]
-            with _relaxation_explained(site, estimator):
+            with _relaxation_explained(site, estimator) if explains else nullcontext():
                 if estimator.differentiates:
                     costs, gradient = _differentiated(branches[0], scope, replay, like, in_vmap)
                     kept["gradients"].append(gradient)
@@ -188,9 +191,9 @@ def _elements(site: Site, coupled: Plates) -> Iterator[Tensor | None]:
         yield mask
 
 
-def _element_dims(fn: Any) -> int:
+def _element_dims(fn: TorchDistribution) -> int:
     """How many dimensions of an event count elements, and not the parts of one."""
-    return fn.reinterpreted_batch_ndims if isinstance(fn, Independent) else 0
+    return len(fn.event_shape) - len(element(fn).event_shape)
 
 
 class _Scope:
@@ -248,6 +251,8 @@ def _differentiated(
         return [parts], gradient.detach()
     shift = like.requires_grad_()
     total, parts = cost(shift)
+    if not total.requires_grad:
+        return [parts], torch.zeros_like(like)  # only later scores depend on the value
     (gradient,) = torch.autograd.grad(total.sum(), [shift], allow_unused=True, retain_graph=True)
     return [parts], torch.zeros_like(like) if gradient is None else gradient
 

@@ -181,7 +181,7 @@ class Executor:
                         check_run(run.sites)
                     return Run(run.sites, with_lanes(run.tensors, self.together))
 
-                runs.append(self._with_alternatives(one_lane))
+                runs.append(self._with_alternatives(one_lane, in_loop=True))
         return self._stacked(runs)
 
     def fall_back(self, error: Exception) -> None:
@@ -189,7 +189,9 @@ class Executor:
         self.vectorize = False
         note_of_loop(self.program.model, error)
 
-    def _with_alternatives(self, lanes: Callable[[Branch | None], Run], in_vmap: bool = False) -> Run:
+    def _with_alternatives(
+        self, lanes: Callable[[Branch | None], Run], in_vmap: bool = False, in_loop: bool = False
+    ) -> Run:
         """The program as drawn, with the costs of each alternative beside the site that asked for it."""
         start = generator_state()
         run = lanes(None)
@@ -204,7 +206,7 @@ class Executor:
 
         try:
             entries = self._record(run).entries
-            attach_alternatives(run, entries, replay, self._count_alternatives, self.couples_lanes, in_vmap)
+            attach_alternatives(run, entries, replay, self._count_alternatives, self.couples_lanes, in_vmap, in_loop)
         finally:
             restore_generators(end)
         return run

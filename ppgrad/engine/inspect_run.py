@@ -131,7 +131,7 @@ def check_gradient_paths(
 
 
 def check_relaxed_path(site: Site, later: Sequence[Tensor | None]) -> None:
-    """Raise if a relaxed value passes no gradient on to any of the costs after it.
+    """Raise if a relaxed value passes no gradient on to any of the costs and densities after it.
 
     Raises:
         Unsupported: the program cuts the gradient, by rounding or by indexing.

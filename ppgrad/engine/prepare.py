@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from ppgrad.engine.inspect_run import (
     check_relaxed_path,
     check_structure,
 )
+from ppgrad.engine.jumps import check_continuous, jumps_at
 from ppgrad.engine.parameters import announced, named_parameters
 from ppgrad.engine.randomness import aside
 from ppgrad.engine.record import (
@@ -81,8 +83,12 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         for site in sites:
             if site.drawn is not None and site.drawn.alternatives:
                 executor.alternatives.setdefault(site.name, site.drawn.alternatives)  # at least
-            if site.drawn is not None and site.drawn.alternatives and getattr(site.estimator, "relaxes", False):
-                _check_relaxed(executor, site.name)
+        changed = [site for site in sites if site.drawn is not None and site.drawn.alternatives]
+        relaxed = [site for site in changed if site.estimator is not None and site.estimator.relaxes]
+        for site in changed:
+            if site.estimator is not None and (site.estimator.relaxes or site.estimator.differentiates):
+                lines = max(1, min(3, 24 // len(relaxed))) if site in relaxed else 0
+                _check_relaxed(executor, site, lines)
         registered = announced([guide_trace, model_trace])
         return Prepared(executor, named_parameters(executor.program, registered), frozenset(registered))
 
@@ -151,7 +157,7 @@ def program_elements(prepared: Prepared) -> int:
     """How many numbers the sites of one run hold."""
     with torch.no_grad(), aside():
         sites = ordinary_run(prepared.executor)
-    return sum(site.value.numel() + site.fn.batch_shape.numel() for site in sites) or 1
+    return sum(site.value.numel() + math.prod(site.fn.batch_shape) for site in sites) or 1
 
 
 def traces(executor: Executor) -> tuple[poutine.Trace | None, poutine.Trace]:
@@ -159,16 +165,33 @@ def traces(executor: Executor) -> tuple[poutine.Trace | None, poutine.Trace]:
     return _run(executor)[1:]
 
 
-def _check_relaxed(executor: Executor, name: str) -> None:
+def where_the_cost_jumps(executor: Executor, names: Iterable[str]) -> frozenset[str]:
+    """The sites where the cost was seen to jump as their value moves, of those named."""
+    wanted = set(names)
+    with torch.enable_grad(), nonfinite_explained(executor):
+        sampler, guide_trace, model_trace = _run(executor)
+        there = [name for name in sampler.drawn if name in wanted]
+        lines = 2 if len(there) < 10 else 1
+        return frozenset(n for n in there if jumps_at(executor, n, sampler, (guide_trace, model_trace), lines))
+
+
+def _check_relaxed(executor: Executor, changed: Site, lines: int) -> None:
+    """Raise if the program cannot take a value between those of a site, or no slope leads from it to a cost."""
+    name = changed.name
+    shift = torch.zeros_like(changed.value).requires_grad_() if changed.value.is_floating_point() else None
     with pyro.validation_enabled(False), relaxation_explained(executor.assignment, name):
-        sampler, guide_trace, model_trace = _run(executor, branch=Branch(name, 0))
+        sampler, guide_trace, model_trace = _run(executor, branch=Branch(name, 0), shift=shift)
         sites = sites_of(guide_trace, model_trace, sampler)
         place = next(i for i, site in enumerate(sites) if site.name == name)
-        check_relaxed_path(sites[place], executor.costs(sites)[place + 1 :])
+        later = sites[place + 1 :]
+        densities = [site.density for site in later if site.is_random]
+        check_relaxed_path(sites[place], [*executor.costs(sites)[place + 1 :], *densities])
+        if lines:
+            check_continuous(executor, name, sampler, (guide_trace, model_trace), lines)
 
 
 def _run(
-    executor: Executor, watch: Watch | None = None, branch: Branch | None = None
+    executor: Executor, watch: Watch | None = None, branch: Branch | None = None, shift: Tensor | None = None
 ) -> tuple[Sampler, poutine.Trace | None, poutine.Trace]:
     while True:
         sampler = Sampler(
@@ -177,6 +200,7 @@ def _run(
             executor.first_branch(),
             watch,
             branch,
+            shift,
             uniforms=executor.first_noise(),
         )
         try:

@@ -85,13 +85,14 @@ class Branch:
 
 @dataclass(frozen=True)
 class Drawn:
-    """How the sampler served a site."""
+    """How the sampler served a site; ``in_branch`` of a run that differs from the program as drawn."""
 
     estimator: Estimator | None
     extras: Mapping[str, Tensor]
     grid_index: Tensor | None = None
     alternatives: int = 0
     is_changed: bool = False
+    in_branch: bool = False
 
     @property
     def is_relaxed(self) -> bool:
@@ -163,7 +164,8 @@ class Sampler(Messenger):
             count = 0 if sample.alternatives is None else len(sample.alternatives)
             message["value"] = self._chosen(name, sample)
             changed = self._branch is not None and self._branch.site == name
-            self.drawn[name] = Drawn(estimator, sample.extras, alternatives=count, is_changed=changed)
+            in_branch = self._branch is not None
+            self.drawn[name] = Drawn(estimator, sample.extras, None, count, changed, in_branch)
             if self.drawn[name].is_relaxed:
                 message["fn"] = unvalidated(fn)
         else:
@@ -232,8 +234,8 @@ class Site:
     def _raw_log_prob(self) -> Tensor:
         if self.is_relaxed:
             return relaxed_log_prob(self.fn, self.value)
-        if self.kind == "draw" and self.estimator is not None:
-            return self.estimator.log_prob(self.fn, self.value)
+        if self.kind == "draw" and self.estimator is not None and self.drawn is not None and not self.drawn.in_branch:
+            return self.estimator.log_prob(self.fn, self.value)  # the slope of a branch is that of the whole density
         return self.fn.log_prob(self.value)
 
     @cached_property

@@ -68,13 +68,7 @@ def stopped_terms(
     Raises:
         Unsupported: a site whose density is no part of the weights as it is: in the model, masked, scaled.
     """
-    values = {
-        name: node["value"]
-        for trace in traces
-        if trace is not None
-        for name, node in trace.nodes.items()
-        if name in sampler.drawn or type(node.get("fn")).__name__ == "_Subsample"
-    }
+    values = values_drawn(traces, sampler)
     for site in sites_of(*traces, sampler):
         _check_weighs(site)
     again = _Again(values, sampler.drawn)
@@ -85,6 +79,17 @@ def stopped_terms(
             term = {} if cost is None else {"cost": cost}
             terms.append(term | {"density": site.density} if site.is_random else term)
     return terms
+
+
+def values_drawn(traces: Traces, sampler: Sampler) -> dict[str, Tensor]:
+    """The value of each random site of a run and of each subsample, graphs included."""
+    return {
+        name: node["value"]
+        for trace in traces
+        if trace is not None
+        for name, node in trace.nodes.items()
+        if name in sampler.drawn or type(node.get("fn")).__name__ == "_Subsample"
+    }
 
 
 def _check_weighs(site: Site) -> None:

@@ -9,6 +9,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core.arguments import finite
 from ppgrad.core.discrete import mean_of_others, needs_particles, no_mean, over_event
 from ppgrad.core.distributions import without_mask
 
@@ -33,6 +34,9 @@ class DoubleControlVariate(Estimator):
     differentiates: ClassVar[bool] = True
 
     eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        finite(type(self).__name__, "eta", self.eta, 1.0)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

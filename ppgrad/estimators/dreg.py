@@ -30,7 +30,11 @@ class DReG(Estimator):
     Carlo objectives, eq. 8 and 12; layers: Bauer & Mnih (2021), Generalized DReGs, section 4.
     """
 
-    facts: ClassVar[Facts] = Facts(source="Tucker et al. (2019), DReG, eq. 8", reparameterized=True)
+    facts: ClassVar[Facts] = Facts(
+        source="Tucker et al. (2019), DReG, eq. 8",
+        assumes="the cost does not jump",
+        reparameterized=True,
+    )
     stops_parameters: ClassVar[bool] = True
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -65,7 +66,7 @@ class Enumerate(Estimator):
 
 
 def _elements(fn: TorchDistribution) -> int:
-    return fn.event_shape[: len(fn.event_shape) - len(_base(fn).event_shape)].numel()
+    return math.prod(fn.event_shape[: len(fn.event_shape) - len(_base(fn).event_shape)])
 
 
 def _base(fn: TorchDistribution) -> TorchDistribution:

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 
 from ppgrad.core import Estimator, Facts, Sample, SiteInfo
-from ppgrad.core.arguments import positive
+from ppgrad.core.arguments import flag, positive
 from ppgrad.core.relaxation import (
     as_value,
     category_logits,
@@ -51,6 +51,7 @@ class GumbelSoftmax(Estimator):
 
     def __post_init__(self) -> None:
         positive(type(self).__name__, "temperature", self.temperature, 0.5)
+        flag(type(self).__name__, "hard", self.hard)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

@@ -10,7 +10,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Pilot, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Memory, Pilot, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import within
 from ppgrad.estimators.pathwise import Pathwise
 from ppgrad.estimators.score_function import ScoreFunction
@@ -28,19 +28,27 @@ class Interpolated(Estimator):
         score: the score function, with its baseline.
         pathwise: the pathwise estimator.
 
+    Raises:
+        InvalidInput: ``alpha`` is outside of [0, 1].
+        InvalidAssignment: ``score`` is no `ScoreFunction`, or ``pathwise`` no `Pathwise`.
+
     Source: Gu et al. (2017), Interpolated policy gradient, eq. 5; `InverseVariance` chooses α itself.
     """
 
-    facts: ClassVar[Facts] = Facts(source="Gu et al. (2017), Interpolated Policy Gradient, eq. 5", reparameterized=True)
+    facts: ClassVar[Facts] = Facts(
+        source="Gu et al. (2017), Interpolated Policy Gradient, eq. 5",
+        assumes="the cost does not jump",
+        reparameterized=True,
+    )
 
     alpha: float | Tensor = 0.5
     score: ScoreFunction = field(default_factory=ScoreFunction)
     pathwise: Pathwise = field(default_factory=Pathwise)
-    score_weight: float | Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.alpha, Tensor):
             within(type(self).__name__, "alpha", self.alpha, 0.0, 1.0)
+        check_parts(type(self).__name__, self.score, self.pathwise)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -58,7 +66,7 @@ class Interpolated(Estimator):
         return Sample(fixed + self.alpha * (path - fixed), {}, references)
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        weight = 1 - self.alpha if self.score_weight is None else self.score_weight
+        weight = memory.get("score_weight", 1 - self.alpha)  # the two apart, in the runs that weigh them
         return weight * self.score.surrogate(draw, signal, memory)
 
     @property
@@ -76,3 +84,13 @@ class Interpolated(Estimator):
 
     def modules(self) -> tuple[torch.nn.Module, ...]:
         return self.score.modules()
+
+
+def check_parts(owner: str, score: object, pathwise: object) -> None:
+    """Raise unless the two are a score function and a pathwise estimator, in this order."""
+    for name, part, kind in (("score", score, ScoreFunction), ("pathwise", pathwise, Pathwise)):
+        if not isinstance(part, kind):
+            raise InvalidAssignment(
+                f"{owner}({name}={part!r}): {name} is an instance of {kind.__name__}. "
+                f"Write {owner}({name}={kind.__name__}())."
+            )

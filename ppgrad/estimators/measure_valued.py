@@ -22,6 +22,7 @@ from torch.distributions import (
 )
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core.arguments import flag
 from ppgrad.core.contrast import contrast, with_weights
 from ppgrad.core.discrete import element
 from ppgrad.core.distributions import distribution_name
@@ -63,7 +64,7 @@ class MeasureValued(Estimator):
     Jumps of f are no obstacle. Coupled, a Categorical is the same as `LocalExpectation`.
 
     Args:
-        coupled: x⁻ shares the noise of x⁺.
+        coupled: x⁻ shares the noise of x⁺. It makes no difference to a Bernoulli, whose pair is 1 and 0.
 
     Needs elements of a distribution of the table. A Gamma whose concentration is learned is
     refused, since the weak derivative in it has no closed form.
@@ -76,6 +77,9 @@ class MeasureValued(Estimator):
     element_by_element: ClassVar[bool] = True
 
     coupled: bool = True
+
+    def __post_init__(self) -> None:
+        flag(type(self).__name__, "coupled", self.coupled)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppgrad.core import Draws, Estimator, Facts, Sample, SiteInfo
 from ppgrad.core.distributions import not_reparameterized
-from ppgrad.core.draws import Antithetic, QuasiMonteCarlo, not_drawable, quantile
+from ppgrad.core.draws import Antithetic, QuasiMonteCarlo, check_draws, not_drawable, quantile
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,14 @@ class Pathwise(Estimator):
 
     facts: ClassVar[Facts] = Facts(
         source="Kingma & Welling (2014), Auto-Encoding Variational Bayes, section 2.4",
+        assumes="the cost does not jump",
         reparameterized=True,
     )
 
     draws: Draws | None = None
+
+    def __post_init__(self) -> None:
+        check_draws(type(self).__name__, self.draws)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

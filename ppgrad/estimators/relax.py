@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.discrete import element, for_event
-from ppgrad.core.distributions import distribution_name, not_reparameterized
-from ppgrad.core.modules import fit_to_signal, frozen, over_lanes
+from ppgrad.core.distributions import distribution_name, not_reparameterized, undifferentiable_density
+from ppgrad.core.modules import frozen, predicted
 from ppgrad.core.relaxation import (
     as_value,
     category_logits,
@@ -63,7 +63,7 @@ class RELAX(Estimator):
             return None
         if not_reparameterized(site.fn):
             return f"{distribution_name(site.fn)} is neither Bernoulli, Categorical nor reparameterized"
-        return None
+        return undifferentiable_density(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
         if not _is_discrete(fn):
@@ -109,7 +109,7 @@ class RELAX(Estimator):
         batch = draw.log_prob.dim()
         flat = z.reshape(*z.shape[:batch], -1)
         inputs: Any = (flat, draw.context) if self.reads_context else (flat,)
-        return fit_to_signal(over_lanes(lambda lane: call(*lane), inputs), draw.log_prob, draw.name, "control variate")
+        return predicted(lambda lane: call(*lane), inputs, draw.log_prob, draw.name, "control variate")
 
 
 def _is_discrete(fn: TorchDistribution) -> bool:

@@ -23,8 +23,8 @@ from ppgrad.core import (
     Signal,
     SiteInfo,
 )
-from ppgrad.core.distributions import distribution_name, is_rounded, moving_bound
-from ppgrad.core.draws import Antithetic, QuasiMonteCarlo, not_drawable, quantile
+from ppgrad.core.distributions import distribution_name, is_rounded, moving_bound, undifferentiable_density
+from ppgrad.core.draws import Antithetic, QuasiMonteCarlo, check_draws, not_drawable, quantile
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class ScoreFunction(Estimator):
                 f"ScoreFunction(baseline={self.baseline!r}): write a baseline's instance, such as LeaveOneOut() or "
                 "Constant(1.0)."
             )
+        check_draws(type(self).__name__, self.draws)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -88,7 +89,9 @@ class ScoreFunction(Estimator):
                 site.fn.log_prob(site.fn.sample().detach())
         except (NotImplementedError, KeyError):
             return f"the density of {name} cannot be evaluated at a given value"
-        reason = None if self.baseline is None else self.baseline.refuses(site)
+        reason = undifferentiable_density(site.fn)
+        if reason is None and self.baseline is not None:
+            reason = self.baseline.refuses(site)
         if reason is not None or self.draws is None:
             return reason
         if self.baseline is not None and self.baseline.compares_particles:

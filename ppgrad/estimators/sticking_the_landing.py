@@ -25,7 +25,9 @@ class StickingTheLanding(Estimator):
     """
 
     facts: ClassVar[Facts] = Facts(
-        source="Roeder, Wu & Duvenaud (2017), Sticking the Landing, eq. 8", reparameterized=True
+        source="Roeder, Wu & Duvenaud (2017), Sticking the Landing, eq. 8",
+        assumes="the cost does not jump",
+        reparameterized=True,
     )
 
     @classmethod

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidInput
+from ppgrad.core.arguments import discount_factor
 from ppgrad.engine.record import Site
 from ppgrad.objectives.expected_return import return_costs
 from ppgrad.objectives.joint import JointObjective, others_of_each
@@ -56,6 +57,7 @@ class BestOf(JointObjective):
                 f"Write num_importance={k} or more."
             )
         self.k = k
+        discount_factor(type(self).__name__, discount)
         self.discount = discount
 
     def costs(self, sites: Sequence[Site]) -> list[Tensor | None]:

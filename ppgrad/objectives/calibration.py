@@ -12,7 +12,7 @@ from ppgrad.core import Estimator, Memory, Pilot, PpgradError
 from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.execute import Executor
 from ppgrad.engine.lanes import vectorizable, vectorized
-from ppgrad.engine.prepare import Prepared
+from ppgrad.engine.prepare import Prepared, where_the_cost_jumps
 from ppgrad.engine.randomness import aside
 
 RUNS = 256
@@ -45,7 +45,13 @@ def calibrated(objective: Estimates, prepared: Prepared) -> dict[str, Memory]:
     if not sites or not prepared.parameters:
         return {}
     with aside(), torch.enable_grad():
-        pilots = _pilots(objective, prepared, sites)
+        gated = {name: estimator.gates for name, estimator in sites.items()}
+        jumps = where_the_cost_jumps(prepared.executor, [n for n, each in sites.items() if each.facts.finds_jumps])
+        total, effects = _effects(objective, prepared, gated)
+        pilots = {
+            name: Pilot(total, effects[name], _pooled(effects, sites, type(estimator), jumps), name in jumps)
+            for name, estimator in sites.items()
+        }
         return {name: dict(estimator.calibrate(pilots[name])) for name, estimator in sites.items()}
 
 
@@ -59,10 +65,28 @@ def recalled(objective: Estimates, prepared: Prepared) -> dict[str, Memory]:
     return {name: {**fresh.get(name, {}), **remembered.get(name, {})} for name in {*fresh, *remembered}}
 
 
-def _pilots(objective: Estimates, prepared: Prepared, sites: Mapping[str, Estimator]) -> dict[str, Pilot]:
-    """For each site, projections of the gradient and of its derivative with respect to the site's gates."""
-    keys = [(name, gate) for name, estimator in sites.items() for gate in estimator.gates]
-    gates = [torch.full((RUNS,), sites[name].gates[gate], requires_grad=True) for name, gate in keys]
+def _pooled(
+    effects: Mapping[str, Mapping[str, Tensor]],
+    sites: Mapping[str, Estimator],
+    kind: type[Estimator],
+    jumps: frozenset[str],
+) -> dict[str, Tensor]:
+    """The effects of each gate, added up over the sites of one kind of estimator."""
+    pooled: dict[str, Tensor] = {}
+    for name, estimator in sites.items():
+        if type(estimator) is kind and name not in jumps:
+            for gate, effect in effects[name].items():
+                pooled[gate] = pooled[gate] + effect if gate in pooled else effect
+    return pooled
+
+
+Effects = tuple[Tensor, dict[str, dict[str, Tensor]]]
+"""Projections of the gradient, and of its derivative with respect to each gate of each site."""
+
+
+def _effects(objective: Estimates, prepared: Prepared, gated: Mapping[str, Mapping[str, float]]) -> Effects:
+    keys = [(name, gate) for name, gates_there in gated.items() for gate in gates_there]
+    gates = [torch.full((RUNS,), gated[name][gate], requires_grad=True) for name, gate in keys]
     originals = list(prepared.parameters.values())
     state = random_state()
     executor = prepared.executor
@@ -92,7 +116,7 @@ def _pilots(objective: Estimates, prepared: Prepared, sites: Mapping[str, Estima
                 projected = torch.stack([(g * d).reshape(RUNS, -1).sum(1) for g, d in products]).sum(0)
                 totals.append(projected.detach())
                 effects.append(_gradients(projected.sum(), gates, again=True))
-            return _collected(sites, keys, totals, effects)
+            return _collected(keys, totals, effects)
         except PpgradError:
             raise
         except Exception as error:
@@ -111,15 +135,14 @@ def _pilots(objective: Estimates, prepared: Prepared, sites: Mapping[str, Estima
     for i in range(DIRECTIONS):
         totals.append(torch.stack([total[i] for total, _ in singles]))
         effects.append([torch.stack([effect[i][k] for _, effect in singles]) for k in range(len(keys))])
-    return _collected(sites, keys, totals, effects)
+    return _collected(keys, totals, effects)
 
 
-def _collected(
-    sites: Mapping[str, Estimator], keys: list[tuple[str, str]], totals: list[Tensor], effects: list[list[Tensor]]
-) -> dict[str, Pilot]:
-    found = {key: torch.stack([effect[k] for effect in effects]).detach() for k, key in enumerate(keys)}
-    total = torch.stack(totals)
-    return {name: Pilot(total, {gate: found[name, gate] for gate in member.gates}) for name, member in sites.items()}
+def _collected(keys: list[tuple[str, str]], totals: list[Tensor], effects: list[list[Tensor]]) -> Effects:
+    found: dict[str, dict[str, Tensor]] = {}
+    for k, (name, gate) in enumerate(keys):
+        found.setdefault(name, {})[gate] = torch.stack([effect[k] for effect in effects]).detach()
+    return torch.stack(totals), found
 
 
 def _gradients(output: Tensor, inputs: list[Tensor], again: bool = False) -> list[Tensor]:

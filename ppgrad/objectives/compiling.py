@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,11 @@ from ppgrad.engine.rewards import Rewards
 
 _REMEMBERED = 64
 """How many graphs an objective remembers."""
+
+_MANY = 8
+"""After how many graphs of one program its user is told."""
+
+logger = logging.getLogger("ppgrad")
 
 Memories = Mapping[str, Memory]
 
@@ -140,6 +146,13 @@ def _remembered(
         while len(objective.graphs) >= _REMEMBERED:
             objective.graphs.pop(next(iter(objective.graphs)))
         objective.graphs[key] = graph
+        if sum(other[:4] == key[:4] for other in objective.graphs) == _MANY:
+            logger.warning(
+                "%s has been compiled %d times: a number or a shape that it reads goes on changing. Pass a number that "
+                "changes as a tensor, or write compile=False.",
+                name,
+                _MANY,
+            )
     return objective.graphs[key]
 
 

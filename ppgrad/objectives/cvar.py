@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Estimator, Facts, InvalidInput
+from ppgrad.core.arguments import discount_factor, is_number
 from ppgrad.engine.record import Site
 from ppgrad.objectives.expected_return import return_costs
 from ppgrad.objectives.joint import JointObjective, others_of_each
@@ -49,12 +50,13 @@ class CVaR(JointObjective):
         num_importance: int = 32,
         **options: Any,
     ):
-        if isinstance(level, bool) or not 0.0 < level < 1.0:
+        if not is_number(level) or not 0.0 < level < 1.0:
             raise InvalidInput(
-                f"CVaR(level={level}): level is a share in (0, 1). Write CVaR(…, level=0.1), or ExpectedReturn(…) "
+                f"CVaR(level={level!r}): level is a share in (0, 1). Write CVaR(…, level=0.1), or ExpectedReturn(…) "
                 "for all returns."
             )
         self.level = level
+        discount_factor(type(self).__name__, discount)
         self.discount = discount
         super().__init__(estimator, num_importance=num_importance, **options)
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ppgrad.core import Estimator, Facts, InvalidInput
+from ppgrad.core.arguments import discount_factor, finite
 from ppgrad.engine.record import Site
 from ppgrad.objectives.expected_return import return_costs
 from ppgrad.objectives.log_mean_exp import LogMeanExp
@@ -25,6 +26,9 @@ class EntropicRisk(LogMeanExp):
         discount: γ, as in `ExpectedReturn`.
         options: see `LogMeanExp`; ``num_importance`` is K.
 
+    Raises:
+        InvalidInput: ``beta`` is 0 or no finite number, or ``discount`` is outside of (0, 1].
+
     Source: Howard & Matheson (1972), Risk-sensitive Markov decision processes, eq. 2.
     """
 
@@ -33,11 +37,13 @@ class EntropicRisk(LogMeanExp):
     def __init__(
         self, estimator: Estimator | None = None, *, beta: float = -1.0, discount: float = 1.0, **options: Any
     ):
+        finite("EntropicRisk", "beta", beta, -1.0)
         if beta == 0.0:
             raise InvalidInput(
                 "EntropicRisk(beta=0.0): the limit at 0 is the expected return. Write ExpectedReturn(…)."
             )
         self.beta = beta
+        discount_factor(type(self).__name__, discount)
         self.discount = discount
         super().__init__(estimator, **options)
 

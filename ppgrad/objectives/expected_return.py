@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidInput, InvalidProgram
+from ppgrad.core import Estimator, InvalidProgram
+from ppgrad.core.arguments import discount_factor
 from ppgrad.engine.record import Site
 from ppgrad.objectives.objective import Objective
 
@@ -26,14 +27,16 @@ class ExpectedReturn(Objective):
             sequential plate, or is given as ``reward(…, time=t)``.
         options: see `Objective`.
 
+    Raises:
+        InvalidInput: ``discount`` is outside of (0, 1].
+
     Source: Sutton & Barto (2018), Reinforcement Learning, eq. 3.8.
     """
 
     model_may_draw: ClassVar[bool] = True
 
     def __init__(self, estimator: Estimator | None = None, *, discount: float = 1.0, **options: Any):
-        if not 0.0 < discount <= 1.0:
-            raise InvalidInput(f"ExpectedReturn(discount={discount}): discount lies in (0, 1].")
+        discount_factor(type(self).__name__, discount)
         super().__init__(estimator, **options)
         self.discount = discount
 

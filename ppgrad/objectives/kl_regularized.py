@@ -12,6 +12,7 @@ from pyro.distributions.torch_distribution import MaskedDistribution
 from torch import Tensor
 
 from ppgrad.core import Estimator, Facts, InvalidAssignment, InvalidInput, Unsupported
+from ppgrad.core.arguments import not_negative
 from ppgrad.core.distributions import detached, without_mask
 from ppgrad.core.relaxation import relaxed_log_prob
 from ppgrad.engine.assign import Choice
@@ -86,8 +87,7 @@ class KLRegularized(ExpectedReturn):
             raise InvalidInput(f"KLRegularized(kind={kind!r}): write 'k1', 'k2' or 'k3'.")
         if as_ not in get_args(As):
             raise InvalidInput(f"KLRegularized(as_={as_!r}): write 'reward' or 'loss'.")
-        if not 0.0 <= coefficient < float("inf"):
-            raise InvalidInput(f"KLRegularized(coefficient={coefficient}): the coefficient is 0 or more, and finite.")
+        not_negative("KLRegularized", "coefficient", coefficient, 1.0)
         if not callable(reference) and not isinstance(reference, Mapping):
             raise InvalidInput(
                 f"KLRegularized(reference={reference!r}): write {{glob: distribution}}, or a function from a policy "

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidInput, InvalidProgram
+from ppgrad.core import Estimator, InvalidProgram
+from ppgrad.core.arguments import discount_factor, flag, not_negative
 from ppgrad.core.distributions import distribution_name
 from ppgrad.engine.record import Site
 from ppgrad.objectives.expected_return import ExpectedReturn, discounts_to_come, return_costs
@@ -28,6 +29,9 @@ class MaxEntReturn(Objective):
         discount: γ, as in `ExpectedReturn`.
         options: see `Objective`.
 
+    Raises:
+        InvalidInput: ``temperature`` is below 0 or not finite, or ``discount`` is outside of (0, 1].
+
     Source: Ziebart (2010), Modeling purposeful adaptive behavior, section 5; Haarnoja et al. (2018), eq. 1.
     """
 
@@ -42,10 +46,11 @@ class MaxEntReturn(Objective):
         discount: float = 1.0,
         **options: Any,
     ):
-        if temperature < 0:
-            raise InvalidInput(f"MaxEntReturn(temperature={temperature}): the temperature is 0 or more.")
+        not_negative("MaxEntReturn", "temperature", temperature, 0.1)
+        flag("MaxEntReturn", "exact", exact)
         self.temperature = temperature
         self.exact = exact
+        discount_factor(type(self).__name__, discount)
         self.discount = discount
         super().__init__(estimator, **options)
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidInput
+from ppgrad.core.arguments import finite
 from ppgrad.engine.record import Program, Site
 from ppgrad.objectives.iwelbo import importance_costs
 from ppgrad.objectives.log_mean_exp import LogMeanExp
@@ -22,12 +23,16 @@ class RenyiELBO(LogMeanExp):
         alpha: order of the divergence, not 1.
         options: see `IWELBO`.
 
+    Raises:
+        InvalidInput: ``alpha`` is 1 or no finite number.
+
     Source: Li & Turner (2016), Rényi divergence variational inference, eq. 9.
     """
 
     weighs_guide = True
 
     def __init__(self, estimator: Estimator | None = None, *, alpha: float = 0.0, **options: Any):
+        finite("RenyiELBO", "alpha", alpha, 0.5)
         if alpha == 1.0:
             raise InvalidInput("RenyiELBO(alpha=1.0): the limit at 1 is the ELBO. Write ELBO(…).")
         self.alpha = alpha

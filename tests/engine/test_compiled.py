@@ -192,6 +192,13 @@ def test_another_number_compiles_anew(where: str) -> None:
     assert gradient() == pytest.approx(2 * one)
 
 
+def test_a_number_that_goes_on_changing_is_pointed_at(caplog: pytest.LogCaptureFixture) -> None:
+    objective = ExpectedReturn(Pathwise(), compile=TRACED)
+    for step in range(9):
+        ppgrad.gradient(objective, program, args=(float(step),), seed=0)
+    assert sum("has been compiled 8 times" in record.message for record in caplog.records) == 1
+
+
 def test_another_shape_compiles_anew() -> None:
     objective = ExpectedReturn(Pathwise(), compile=TRACED)
 

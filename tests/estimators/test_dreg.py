@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pyro.poutine as poutine
@@ -13,12 +16,15 @@ import ppgrad
 from ppgrad import (
     ELBO,
     IWELBO,
+    REBAR,
     CVaR,
     DisARM,
     DReG,
     ExpectedReturn,
     LocalExpectation,
+    MuProp,
     Pathwise,
+    RenyiELBO,
     ScoreFunction,
     Unsupported,
 )
@@ -58,9 +64,49 @@ def test_the_ratio_of_signal_to_noise_grows_with_the_samples() -> None:
 
 
 @pytest.mark.parametrize("name", ["importance_mixed", "importance_hierarchical"])
-@pytest.mark.parametrize("discrete", [ScoreFunction(VIMCO()), LocalExpectation(), DisARM()], ids=repr)
+@pytest.mark.parametrize(
+    "discrete", [ScoreFunction(VIMCO()), LocalExpectation(), DisARM(), REBAR(), MuProp()], ids=repr
+)
 def test_beside_any_estimator_of_a_discrete_site(name: str, discrete: ppgrad.Estimator) -> None:
     check_mean(name, 20_000, {"z" if name == "importance_mixed" else "k": discrete})
+
+
+@pytest.mark.parametrize("alpha", [-0.6, 0.0, 0.5])
+@pytest.mark.parametrize("continuous", [DReG(), Pathwise()], ids=repr)
+def test_a_relaxed_branch_knows_the_parameters_that_its_value_acts_on(
+    continuous: ppgrad.Estimator, alpha: float
+) -> None:
+    """The relaxed b moves the mean and the scale of x, so that all of log q(x | b) is part of the branch's slope."""
+
+    def mixed() -> None:
+        b = pyro.sample("b", dist.Bernoulli(torch.tensor(0.4)))
+        x = pyro.sample("x", dist.Normal(1.5 * b, 1.0))
+        pyro.sample("y", dist.Normal(x, 0.5), obs=torch.tensor(1.2))
+
+    def proposal() -> None:
+        b = pyro.sample("b", dist.Bernoulli(logits=parameters({"logit": 0.3})["logit"]))
+        pyro.sample("x", dist.Normal(2 * b - 0.5, 0.2 + 0.8 * b))
+
+    objective = RenyiELBO(sites={"b": REBAR(), "x": continuous}, alpha=alpha, num_importance=2)
+    exact = {"logit": _exact_bound_of_two(alpha)}
+    found = ppgrad.measure(objective, mixed, proposal, replicates=20_000, reference=exact)
+    assert float(found.p_value["logit"]) > FAILURE_RATE
+
+
+def _exact_bound_of_two(alpha: float) -> torch.Tensor:
+    """The gradient of the Rényi bound of two samples, by Gauss–Hermite quadrature."""
+    points, weights = (torch.tensor(a) for a in np.polynomial.hermite_e.hermegauss(120))
+    logit = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    chances, log_weights = [], []
+    for b, q, prior in ((0.0, 1 - logit.sigmoid(), 0.6), (1.0, logit.sigmoid(), 0.4)):
+        guide_x = stats.norm(2 * b - 0.5, 0.2 + 0.8 * b)
+        x = 2 * b - 0.5 + (0.2 + 0.8 * b) * points
+        log_joint = stats.norm.logpdf(x, 1.5 * b, 1.0) + stats.norm.logpdf(1.2, x, 0.5) - guide_x.logpdf(x)
+        chances.append(q * weights / weights.sum())
+        log_weights.append(torch.tensor(log_joint) + math.log(prior) - q.log())
+    p, w = torch.cat(chances), (1 - alpha) * torch.cat(log_weights)
+    bound = p @ (torch.logaddexp(w[:, None], w[None]) - math.log(2)) @ p / (1 - alpha)
+    return torch.autograd.grad(bound, logit)[0].float()
 
 
 def test_in_a_loop() -> None:

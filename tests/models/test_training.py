@@ -94,8 +94,8 @@ def test_the_pendulum_learns(load: Load) -> None:
 
 # One learning curve, whoever simulates.
 
-RUNS, STEPS = 20, 12
-POINTS = (0, 3, 6, 9, 11)
+RUNS, STEPS = 16, 10
+POINTS = (0, 3, 6, 9)
 
 
 def curves(load: Load, env: CartPole | None) -> np.ndarray:
@@ -123,11 +123,11 @@ def p_values(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return ttest_ind(one, other, equal_var=False).pvalue[list(POINTS)]
 
 
-class Heavy(CartPole):
-    """A planted mistake: pushed with less than half the force."""
+class Weak(CartPole):
+    """A planted mistake: pushed with a quarter of the force."""
 
     def transition(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        return super().transition(state, 0.5 + 0.45 * (action.to(state.dtype) - 0.5))
+        return super().transition(state, 0.5 + 0.25 * (action.to(state.dtype) - 0.5))
 
 
 @pytest.mark.slow
@@ -137,4 +137,4 @@ def test_both_cartpoles_give_one_learning_curve(load: Load) -> None:
     ours = curves(load, CartPole())
     assert ours[:, -1].mean() > 1.5 * ours[:, 0].mean(), "nothing was learned, so nothing was compared"
     assert (p_values(ours, theirs) > FAILURE_RATE / len(POINTS)).all()
-    assert (p_values(curves(load, Heavy()), theirs) < FAILURE_RATE / len(POINTS)).any()
+    assert (p_values(curves(load, Weak()), theirs) < FAILURE_RATE / len(POINTS)).any()
