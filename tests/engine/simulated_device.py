@@ -8,10 +8,12 @@ Import this before the first backward pass of a process: that one counts the dev
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -195,3 +197,14 @@ class TorchOn:
     def __getattr__(self, name: str) -> Any:
         found = getattr(torch, name)
         return partial(found, device=self._device) if name in self._FACTORIES else found
+
+
+@contextmanager
+def problems_on(device: torch.device | str) -> Iterator[None]:
+    """The programs of `ppgrad.testing.problems` make their tensors there."""
+    torch_there = TorchOn(device)
+    with ExitStack() as stack:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("ppgrad.testing.problems") and hasattr(module, "torch"):
+                stack.enter_context(mock.patch.object(module, "torch", torch_there))
+        yield
