@@ -44,7 +44,7 @@ def aside() -> Iterator[None]:
     """
     state = random_state()
     try:
-        pyro.set_rng_seed(int(torch.randint(2**31 - 1, ())))
+        pyro.set_rng_seed(int(torch.randint(2**31 - 1, (), device="cpu")))
         yield
     finally:
         set_random_state(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import pyro
 import pyro.distributions as dist
@@ -109,12 +109,13 @@ def rollout(
     space = env.action_space
 
     def program() -> Episodes:
-        with pyro.plate("episodes", episodes):
+        with _FiniteNumbers() as numbers, pyro.plate("episodes", episodes):
             play = env.play(episodes)
-            alive = torch.ones(episodes, dtype=torch.bool)
-            terminated = torch.zeros(episodes, dtype=torch.bool)
-            returns, lengths = torch.zeros(episodes), torch.zeros(episodes)
-            observation = _checked(play.observation, "The observation at step 0, which site 'a_0' reads,")
+            device = next(iter(tree_leaves(play.observation))).device
+            alive = torch.ones(episodes, dtype=torch.bool, device=device)
+            terminated = torch.zeros_like(alive)
+            returns, lengths = torch.zeros(2, episodes, device=device).unbind()
+            observation = numbers.seen(play.observation, "The observation at step 0, which site 'a_0' reads,")
             for t in pyro.markov(range(horizon)):
                 fn = policy(observation)
                 _check_fit(env, space, fn, episodes, t)
@@ -122,11 +123,11 @@ def rollout(
                     action = policy_site(f"a_{t}", fn, context=observation, infer={"active": alive})
                 step = play.step(t, action, alive)
                 earned = torch.where(alive, step.reward, torch.zeros_like(step.reward))
-                _checked(earned, f"The reward at step {t}, site 'r_{t}',")
+                numbers.seen(earned, f"The reward at step {t}, site 'r_{t}',")
                 reward_site(f"r_{t}", earned, time=t)
                 returns, lengths = returns + earned, lengths + alive
                 seen = f"The observation after step {t}, which site 'a_{t + 1}' reads,"
-                observation = _checked(where_alive(alive, play.observation, observation), seen)
+                observation = numbers.seen(where_alive(alive, play.observation, observation), seen)
                 terminated = terminated | (alive & step.terminated)
                 alive = alive & ~step.terminated & ~step.truncated
                 if play.stops_early and not alive.any():
@@ -159,13 +160,42 @@ def _check_fit(env: Playable, space: ActionSpace, fn: Any, episodes: int, step: 
         )
 
 
-def _checked(numbers: Any, what: str) -> Any:
-    """``numbers``, a tensor or a tree of them, unless one is NaN or infinite."""
-    for tensor in [numbers] if isinstance(numbers, Tensor) else tree_leaves(numbers):
-        if tensor.is_floating_point() and _told(~torch.isfinite(tensor).all()):
-            bad = tensor.detach()[~torch.isfinite(tensor.detach())]
-            raise NonFinite(f"{what} is {float(bad[0]):g}. Keep the environment's numbers finite.")
-    return numbers
+class _FiniteNumbers:
+    """Checks what an environment says: on the host at once, on another device when the program ends or fails.
+
+    So the host waits for the device once in a run, and not in each step.
+    """
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[Tensor, Tensor, str]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._seen and not isinstance(error, NonFinite):
+            if not _told(~torch.stack([is_finite for is_finite, _, _ in self._seen]).all()):
+                return
+            for is_finite, tensor, what in self._seen:
+                if not bool(is_finite):
+                    raise _nonfinite(tensor, what) from error
+
+    def seen(self, numbers: Any, what: str) -> Any:
+        """``numbers``, a tensor or a tree of them, unless one is NaN or infinite."""
+        for tensor in [numbers] if isinstance(numbers, Tensor) else tree_leaves(numbers):
+            if not tensor.is_floating_point():
+                continue
+            is_finite = torch.isfinite(tensor).all()
+            if tensor.device.type != "cpu":
+                self._seen.append((is_finite, tensor, what))
+            elif _told(~is_finite):
+                raise _nonfinite(tensor, what)
+        return numbers
+
+
+def _nonfinite(tensor: Tensor, what: str) -> NonFinite:
+    bad = tensor.detach()[~torch.isfinite(tensor.detach())]
+    return NonFinite(f"{what} is {float(bad[0]):g}. Keep the environment's numbers finite.")
 
 
 def _told(condition: Tensor) -> bool:

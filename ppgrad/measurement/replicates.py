@@ -132,7 +132,8 @@ def _vectorized(
 
     surrogates, losses = vectorized(one, *lanes, lanes=size)
     if not originals or not surrogates.requires_grad:
-        return {n: torch.zeros(size, *leaf.shape) for n, leaf in prepared.parameters.items()}, losses.detach()
+        zeros = {name: torch.zeros_like(lane) for name, lane in zip(prepared.parameters, lanes, strict=True)}
+        return zeros, losses.detach()
     gradients = torch.autograd.grad(surrogates.sum(), [*lanes, *originals], allow_unused=True)
     if any(gradient is not None for gradient in gradients[len(lanes) :]):
         raise CannotVectorize("a parameter enters by a way that vmap cannot see, such as an autograd.Function")

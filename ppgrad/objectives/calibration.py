@@ -86,8 +86,9 @@ Effects = tuple[Tensor, dict[str, dict[str, Tensor]]]
 
 def _effects(objective: Estimates, prepared: Prepared, gated: Mapping[str, Mapping[str, float]]) -> Effects:
     keys = [(name, gate) for name, gates_there in gated.items() for gate in gates_there]
-    gates = [torch.full((RUNS,), gated[name][gate], requires_grad=True) for name, gate in keys]
     originals = list(prepared.parameters.values())
+    device = originals[0].device if originals else None
+    gates = [torch.full((RUNS,), gated[name][gate], device=device, requires_grad=True) for name, gate in keys]
     state = random_state()
     executor = prepared.executor
     totals: list[Tensor] = []

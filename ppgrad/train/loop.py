@@ -259,8 +259,9 @@ class Trainer:
             estimate = self.objective.accumulate_gradients(self._prepared)
         self._meet(captured.trace)
         gradient = _flat(self.parameters)
-        norm = float(gradient.norm())
-        if not (math.isfinite(norm) and bool(torch.isfinite(_flat(self.critics)).all())):
+        critics = _flat(self.critics).to(gradient.device)
+        norm, are_finite = torch.stack([gradient.norm(), torch.isfinite(critics).all().to(gradient.dtype)]).tolist()
+        if not (math.isfinite(norm) and are_finite):
             raise NonFinite(
                 gradient_explained(self.objective, self._prepared, self.parameters | self.critics, self._generators)
             )

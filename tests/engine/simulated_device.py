@@ -17,6 +17,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
@@ -97,8 +98,19 @@ class DeviceTensor(Tensor):
         assert Simulation.now is not None, "a tensor of the simulated device outlived it"
         return Simulation.now.run(func, args, kwargs or {})
 
+    def numpy(self, *, force: bool = False) -> Any:
+        return self._read("numpy").numpy(force=force)
+
+    def tolist(self) -> Any:
+        return self._read("tolist").tolist()
+
     def __repr__(self, **_: Any) -> str:
         return f"DeviceTensor({self.held!r})"
+
+    def _read(self, what: str) -> Tensor:
+        assert Simulation.now is not None
+        Simulation.now.synchronisations.append(what)
+        return self.held
 
 
 class Simulation(TorchDispatchMode):
@@ -129,6 +141,9 @@ class Simulation(TorchDispatchMode):
                 self.synchronisations.append(str(func))
         if func not in _MOVES and was_there:
             _check_one_device(func, tensors)
+        if torch.Tag.inplace_view in func.tags:
+            with no_dispatch():
+                func(*args, **kwargs)  # the shape that the outside sees
         args, kwargs = tree_map(_on_the_host, (args, kwargs))
         result = self._drawn(func, args, kwargs) if _is_random(func) else func(*args, **kwargs)
         if func._schema.is_mutable:
@@ -189,7 +204,9 @@ def simulated_device() -> Iterator[Simulation]:
 class TorchOn:
     """``torch``, as a program sees it that puts what it makes on ``device``."""
 
-    _FACTORIES = frozenset(("tensor", "as_tensor", "zeros", "ones", "full", "eye", "arange", "randn", "rand", "linspace"))
+    _FACTORIES = frozenset(
+        ("tensor", "as_tensor", "zeros", "ones", "full", "eye", "arange", "randn", "rand", "linspace")
+    )
 
     def __init__(self, device: torch.device | str):
         self._device = device
