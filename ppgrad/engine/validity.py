@@ -96,8 +96,8 @@ def _is_in_support(site: Site) -> Tensor:
     if not isinstance(value, Tensor) or value.shape[value.dim() - len(fn.event_shape) :] != fn.event_shape:
         raise Suspect
     try:
-        torch.broadcast_shapes(value.shape, fn.shape())
-        valid: Tensor = fn.support.check(value)  # type: ignore[union-attr]
+        torch.broadcast_shapes(value.shape, fn.shape())  # type: ignore[no-untyped-call]
+        valid: Tensor = fn.support.check(value)
     except (RuntimeError, NotImplementedError) as error:
         raise Suspect from error
     return valid.all()

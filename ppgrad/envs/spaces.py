@@ -38,7 +38,7 @@ class Discrete:
             return _wrong_shape(fn, self.shape)
         choices = _choices(fn)
         wanted = None if choices is None else torch.tensor(self.count, device=choices.device)
-        if choices is None or not bool((choices == wanted).all()):
+        if choices is None or wanted is None or not bool(torch.eq(choices, wanted).all()):
             has = "no last choice" if choices is None else f"{_listed(choices)} choices"
             return f"{name} has {has}. Write a distribution of {self.count} choices"
         return None
