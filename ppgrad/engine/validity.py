@@ -56,7 +56,7 @@ def check_run(sites: Sequence[Site]) -> None:
             continue
         fn = site.fn.base_dist if type(site.fn) is dist.Independent else site.fn
         kind = type(fn)
-        if kind not in _CHECKABLE:
+        if not _is_checkable(kind):  # type: ignore[arg-type]
             raise Suspect
         for name, value in _parameters(fn):
             groups.setdefault((kind, name, value.shape, value.dtype, value.device), []).append(value)
@@ -66,6 +66,15 @@ def check_run(sites: Sequence[Site]) -> None:
         passed += [_constraints(key[0])[key[1]].check(torch.stack(values)).all() for key, values in groups.items()]
         if not _all(passed):
             raise Suspect
+
+
+@cache
+def _is_checkable(kind: Any) -> bool:
+    """Whether a class, or the class that it inherits its checks from, is one of those."""
+    return any(
+        base in _CHECKABLE and kind.__init__ is base.__init__ and kind.arg_constraints is base.arg_constraints
+        for base in kind.__mro__
+    )
 
 
 def _all(passed: Sequence[Tensor]) -> bool:

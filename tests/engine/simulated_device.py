@@ -104,6 +104,9 @@ class DeviceTensor(Tensor):
     def tolist(self) -> Any:
         return self._read("tolist").tolist()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._read("save").__reduce_ex__(protocol)  # as it is loaded again: on the host
+
     def __repr__(self, **_: Any) -> str:
         return f"DeviceTensor({self.held!r})"
 
