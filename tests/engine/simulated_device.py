@@ -3,7 +3,7 @@
 As on a GPU, an operation refuses tensors of two devices, the device has a random generator of its own, and
 reading a number holds the program up until the device is done: `Simulation.synchronisations` names those operations.
 
-Import this before the first backward pass of a process: that one counts the devices there are.
+Import this before the first backward pass of a process, which counts the devices there are: ``conftest.py`` does.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Module:
 
     @staticmethod
     def device_count() -> int:
-        return int(Simulation.now is not None)
+        return 1  # the first backward pass of a process counts them once for all
 
     @staticmethod
     def current_device() -> int:
@@ -188,7 +188,11 @@ def _check_one_device(func: Any, tensors: list[Tensor]) -> None:
         raise RuntimeError(f"Expected all tensors to be on the same device: {func} found host tensors of {shapes}")
 
 
-_setup_privateuseone_for_python_backend(NAME, backend_module=_Module)
+IS_POSSIBLE = not torch.cuda.is_available()
+"""Torch knows one accelerator at a time, and a real one goes first."""
+
+if IS_POSSIBLE:
+    _setup_privateuseone_for_python_backend(NAME, backend_module=_Module)
 
 
 @contextmanager
