@@ -27,8 +27,8 @@ class GeneralizedAdvantage(Baseline):
         critic: predicts the return to come from the site's context, ``Critic(module)``.
         decay: λ in [0, 1].
         steps: n, for A_t = Σ_{l<n} r_{t+l} + V(s_{t+n}) − V(s_t) instead; leave ``decay`` out.
-        normalize: divide by the standard deviation of all advantages, after taking off their mean: another
-            step size at each gradient, and so no unbiased estimate, whatever λ.
+        normalize: divide by the standard deviation of all active draws' advantages, after taking off their mean:
+            another step size at each gradient, and so no unbiased estimate, whatever λ.
 
     Source: Schulman et al. (2016), High-dimensional continuous control using generalized advantage
     estimation, eq. 16; n steps: Mnih et al. (2016), Asynchronous methods for deep reinforcement learning.
@@ -111,6 +111,17 @@ class GeneralizedAdvantage(Baseline):
             advantages.reverse()
         targets = [advantage + value for advantage, value in zip(advantages, values, strict=False)]
         if self.normalize:
-            every = torch.stack([advantage.expand_as(to_come[0]) for advantage in advantages])
-            advantages = [(advantage - every.mean()) / (every.std() + 1e-8) for advantage in advantages]
+            mean, deviation = _moments(advantages, [draw.active for draw, _ in chain.steps])
+            advantages = [(advantage - mean) / (deviation + 1e-8) for advantage in advantages]
         return advantages, targets
+
+
+def _moments(advantages: list[Tensor], active: list[Tensor | None]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the advantages of active draws: a finished episode's are no advantages."""
+    every = torch.stack([advantage.expand_as(advantages[0]) for advantage in advantages])
+    ones = torch.ones_like(every[0])
+    counts = torch.stack([ones if which is None else which * ones for which in active])
+    number = counts.sum()
+    mean = (counts * every).sum() / number.clamp(min=1)
+    variance = (counts * (every - mean).square()).sum() / (number - 1).clamp(min=1)
+    return mean, variance.sqrt()

@@ -48,13 +48,16 @@ class Compiled:
     """
 
     def __init__(self, function: Callable[[Any], Any], inputs: Any, name: str, backend: str):
+        from torch._dynamo.backends.registry import lookup_backend
+
         begin = time.perf_counter()
         self.about: Sequence[Any] = ()
         leaves, self._structure = tree_flatten(inputs)
         graph, self._result, self._noise = _traced(function, leaves, self._structure)
         _check_changes_nothing(graph)
         self.operations = sum(node.op == "call_function" for node in graph.graph.nodes)
-        self._function: Callable[..., Any] = torch.compile(graph, dynamic=False, fullgraph=True, backend=backend)
+        with torch.no_grad():  # the gradient is part of the graph
+            self._function: Callable[..., Any] = lookup_backend(backend)(graph, self._inputs(leaves))
         self._run(leaves)
         self.seconds = time.perf_counter() - begin
         logger.info("Compiled %s: %d operations, %.1f s", name, self.operations, self.seconds)
@@ -65,9 +68,11 @@ class Compiled:
         return tree_unflatten(self._run(leaves), self._result)
 
     def _run(self, leaves: list[Any]) -> list[Any]:
-        noise = [kind.draw(count) for kind, count in self._noise.items()]
         with torch.no_grad():
-            return list(self._function(*(leaf.detach() for leaf in leaves), *noise))
+            return list(self._function(*self._inputs(leaves)))
+
+    def _inputs(self, leaves: list[Any]) -> list[Tensor]:
+        return [*(leaf.detach() for leaf in leaves), *(kind.draw(count) for kind, count in self._noise.items())]
 
 
 def compiled(function: Callable[[Any], Any], inputs: Any, name: str, backend: str) -> Compiled | None:

@@ -51,6 +51,15 @@ class Compilable(Protocol):
     def learn(self, estimate: Any, memory: Memories) -> tuple[Tensor, dict[str, Memory]]: ...
 
 
+def check_compile(name: str, value: Any) -> None:
+    """Raise if an objective's ``compile`` is neither a bool nor a backend's name."""
+    if isinstance(value, bool) or (isinstance(value, str) and value in torch.compiler.list_backends(None)):
+        return
+    raise InvalidInput(
+        f"{name}(compile={value!r}): write True, False or a name that torch.compiler.list_backends(None) has."
+    )
+
+
 @dataclass(frozen=True)
 class Step:
     """One gradient from a compiled graph.

@@ -27,7 +27,7 @@ from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_expla
 from ppgrad.engine.record import Program, Site, Sizes, program_of
 from ppgrad.engine.rewards import Rewards, rewards_of
 from ppgrad.objectives.calibration import EVERY, calibrated
-from ppgrad.objectives.compiling import Step, compiled_replicates, compiled_step, trained
+from ppgrad.objectives.compiling import Step, check_compile, compiled_replicates, compiled_step, trained
 from ppgrad.objectives.dice import dice
 from ppgrad.objectives.surrogates import surrogates
 
@@ -80,7 +80,7 @@ class Objective(PyroELBO):
 
     Raises:
         InvalidAssignment: something that is no estimator's instance was given as one.
-        InvalidInput: ``num_particles`` or ``max_branches`` is less than one.
+        InvalidInput: ``num_particles`` or ``max_branches`` is less than one, or ``compile`` names no backend.
     """
 
     model_may_draw: ClassVar[bool] = False
@@ -101,6 +101,7 @@ class Objective(PyroELBO):
         for name, value in (("num_particles", num_particles), ("max_branches", max_branches)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidInput(f"{type(self).__name__}({name}={value!r}): {name} is an integer from 1 up.")
+        check_compile(type(self).__name__, compile)
         super().__init__(num_particles=num_particles, **pyro_options)
         self.vectorize_particles = vectorize_particles
         self.compile = compile

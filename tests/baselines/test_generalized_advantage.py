@@ -111,6 +111,26 @@ def test_the_critic_learns_the_value() -> None:
         assert float(module(context).detach()) == pytest.approx(float(ExactValue()(context)), abs=0.25)
 
 
+class LastNumber(torch.nn.Module):
+    def forward(self, context: Tensor) -> Tensor:
+        return 10 - context[..., -1].abs()
+
+
+def test_normalizing_leaves_out_what_comes_after_the_end_of_an_episode() -> None:
+    torch.manual_seed(0)
+    policy = ppgrad.CategoricalPolicy(4, 2)
+    baseline = GeneralizedAdvantage(Critic(LastNumber()), decay=0.9, normalize=True)
+    found = []
+    for horizon in (100, 200):
+        program = ppgrad.rollout(ppgrad.envs.CartPole(), policy, horizon, episodes=6)
+        torch.manual_seed(1)
+        assert int(program().lengths.max()) < 100
+        found.append(ppgrad.gradient(ExpectedReturn(ScoreFunction(baseline)), program, seed=1))
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name])
+        assert gradient.any()
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(InvalidAssignment, match=r"GeneralizedAdvantage\(Critic\(module\)\)"):
         GeneralizedAdvantage(torch.nn.Linear(2, 1))

@@ -21,6 +21,7 @@ from ppgrad import (
     ELBO,
     DisARM,
     ExpectedReturn,
+    InvalidInput,
     LeaveOneOut,
     MovingAverage,
     Pathwise,
@@ -386,3 +387,9 @@ def test_replicates_of_the_elbo() -> None:
     found = ppgrad.measure(objective, model, guide, (torch.tensor(2.0),), replicates=501, chunk_size=100)
     assert found.draws["loc"].shape == (501,)
     assert float(found.p_value["loc"]) > SUITE_FAILURE_RATE
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", 1, None], ids=repr)
+def test_what_is_no_backend_is_refused(wrong: object) -> None:
+    with pytest.raises(InvalidInput, match="list_backends"):
+        ExpectedReturn(compile=wrong)
