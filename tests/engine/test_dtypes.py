@@ -115,6 +115,23 @@ def test_a_network_in_bfloat16(estimator: ppgrad.Estimator, particles: int, insi
         assert torch.isfinite(parameter.grad).all()
 
 
+@pytest.mark.parametrize("particles", [1, 2])
+def test_costs_of_half_precision_are_added_up_in_single(particles: int) -> None:
+    def program() -> None:
+        logits = pyro.param("logits", torch.tensor(0.3, dtype=torch.bfloat16))
+        ppgrad.policy("x", dist.Bernoulli(logits=logits))
+        for t in range(400):  # in bfloat16 256 + 1 is 256
+            ppgrad.cost(f"c_{t}", torch.tensor(1.0, dtype=torch.bfloat16))
+
+    objective = ppgrad.ExpectedReturn(ppgrad.ScoreFunction(), num_particles=particles)
+    with pure(0, program_of(program)):
+        estimate = objective.estimate(objective.prepare(program).executor)
+    assert float(estimate.loss) == 400
+    assert all((signal.value == 400).all() for _, signal, _ in estimate.served)
+    (value,) = ppgrad.gradient(objective, program, seed=0).values()
+    assert value.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("estimator", [ppgrad.ScoreFunction(), ppgrad.Pathwise()], ids=repr)
 def test_compiled(estimator: ppgrad.Estimator) -> None:
     objective = ppgrad.ExpectedReturn(estimator, num_particles=3, compile="eager")
