@@ -30,6 +30,12 @@ def held(program: Program) -> Iterator[tuple[str, Held]]:
             yield name, value
 
 
+def tensors_held(program: Program) -> Iterator[Tensor]:
+    """Every tensor that the program can get at, those of its modules included."""
+    for _, value in held(program):
+        yield from [value] if isinstance(value, Tensor) else _tensors_of(value)
+
+
 def fingerprint(program: Program) -> tuple[Any, ...]:
     """What a program reads: the numbers and words themselves, and which tensors and modules, in which mode.
 
@@ -39,8 +45,8 @@ def fingerprint(program: Program) -> tuple[Any, ...]:
     found: list[Any] = []
     for name, value in _everything(program):
         if isinstance(value, torch.nn.Module):
-            tensors = [*value.parameters(), *value.buffers()]
-            found.append((name, id(value), *(m.training for m in value.modules()), *map(_identity, tensors)))
+            training = [module.training for module in value.modules()]
+            found.append((name, id(value), *training, *map(_identity, _tensors_of(value))))
         elif not isinstance(value, Tensor):
             found.append((name, value))
         elif id(value) not in data:
@@ -51,6 +57,10 @@ def fingerprint(program: Program) -> tuple[Any, ...]:
 def is_data(leaf: Any) -> bool:
     """Whether an argument is a tensor that nothing is learned of."""
     return isinstance(leaf, Tensor) and not leaf.requires_grad
+
+
+def _tensors_of(module: torch.nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def _identity(tensor: Tensor) -> Any:

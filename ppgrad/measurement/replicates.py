@@ -10,11 +10,14 @@ import numpy as np
 import pyro
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from ppgrad.core import Memory, NonFinite, PpgradError
 from ppgrad.core.generators import random_state, set_random_state
+from ppgrad.engine.held import tensors_held
 from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
-from ppgrad.engine.prepare import Prepared, explain_nonfinite, program_elements
+from ppgrad.engine.prepare import Prepared, explain_nonfinite
+from ppgrad.engine.randomness import aside
 from ppgrad.measurement.gradient import ascent, reversed_signs
 from ppgrad.objectives import Objective
 from ppgrad.objectives.calibration import recalled
@@ -22,8 +25,8 @@ from ppgrad.objectives.calibration import recalled
 CHAINS = 2
 """Independent seed blocks that replicates are split into, as ArviZ expects."""
 
-_ELEMENTS = 4_000_000
-"""About how many numbers of a program's own may live at once; bounds the default chunk."""
+_BUDGET = 512 * 2**20
+"""Bytes that the graphs and the gradients of one chunk may take, where its size is left open."""
 
 
 @dataclass
@@ -49,7 +52,7 @@ def replicate(
     """Estimate the gradient ``replicates`` times, in seed blocks, each in chunks under vmap."""
     pyro.set_rng_seed(seed)
     memory = recalled(objective, prepared)
-    chunk_size = chunk_size or default_chunk_size(prepared)
+    chunk_size = chunk_size or default_chunk_size(objective, prepared)
     chunks: list[tuple[dict[str, Tensor], Tensor]] = []
     seconds = 0.0
     lanes = min(chunk_size, block_sizes(replicates)[0])
@@ -140,10 +143,26 @@ def _vectorized(
     return reversed_signs(dict(zip(prepared.parameters, lanes, strict=True)), gradients[: len(lanes)]), losses.detach()
 
 
-def default_chunk_size(prepared: Prepared) -> int:
-    """As many replicates as keep a program's own numbers within a fixed amount of memory."""
-    parameters = sum(leaf.numel() for leaf in prepared.parameters.values())
-    return max(1, _ELEMENTS // (prepared.executor.evaluations * program_elements(prepared) + parameters))
+def default_chunk_size(objective: Objective, prepared: Prepared) -> int:
+    """As many replicates as keep graphs and gradients within a fixed amount of memory, whatever the machine has."""
+    gradients = sum(leaf.nbytes for leaf in prepared.parameters.values())
+    return max(1, _BUDGET // (_graph_bytes(objective, prepared) + gradients))
+
+
+def _graph_bytes(objective: Objective, prepared: Prepared) -> int:
+    """What the graph of one estimate keeps for its backward pass, without what the program holds anyway."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with aside(), torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
+        estimate = objective.estimate(prepared.executor)
+    for tensor in tensors_held(prepared.executor.program):
+        kept.pop(tensor.untyped_storage()._cdata, None)
+    return sum(kept.values()) or estimate.loss.element_size()
 
 
 def _check(prepared: Prepared, draws: dict[str, Tensor], losses: Tensor) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch import Tensor
 
 import ppgrad
 from ppgrad import ELBO, CannotBeExact, ExpectedReturn, LeaveOneOut, MovingAverage, Pathwise, ScoreFunction
+from ppgrad.measurement.replicates import default_chunk_size
 from ppgrad.testing import all_problems
 from ppgrad.testing.problems import parameters
 
@@ -150,3 +154,32 @@ def test_what_cannot_be_exact() -> None:
 def test_leave_one_out_needs_no_more_than_it_says() -> None:
     objective = ExpectedReturn(ScoreFunction(LeaveOneOut()), num_particles=2)
     assert ppgrad.measure(objective, vector, replicates=10).evaluations == 2
+
+
+def wide(hidden: int) -> Callable[[], None]:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(1, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, 1))
+
+    def program() -> None:
+        with pyro.plate("episodes", 8):
+            x = ppgrad.policy("x", dist.Normal(net(torch.ones(8, 1)).squeeze(-1), 1.0))
+            ppgrad.reward("r", -(x**2))
+
+    return program
+
+
+@pytest.mark.parametrize("hidden", [4, 256])
+def test_the_graphs_of_a_chunk_keep_within_the_budget(hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = 2**20
+    monkeypatch.setattr("ppgrad.measurement.replicates._BUDGET", budget)
+    program, objective = wide(hidden), ppgrad.ExpectedReturn(ppgrad.ScoreFunction())
+    chunk_size = default_chunk_size(objective, objective.prepare(program))
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        ppgrad.measure(objective, program, replicates=2 * chunk_size)
+    assert budget / 4 < sum(kept.values()) < 3 * budget, "of two chunks"
