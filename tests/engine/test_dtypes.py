@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pyro
@@ -14,10 +13,10 @@ import ppgrad
 from ppgrad.core import Unsupported
 from ppgrad.engine.record import program_of
 from ppgrad.measurement.gradient import pure
-from ppgrad.testing import Case, conformance_cases, estimator_examples
+from ppgrad.testing import Case, estimator_examples
+from tests.engine.cases import one_problem_each
 
-CASES = conformance_cases()
-FEW = [next(group) for _, group in itertools.groupby(CASES, key=lambda case: repr(case.estimator))]
+FEW = one_problem_each()
 
 
 def continuous(dtype: torch.dtype) -> Any:
