@@ -23,6 +23,18 @@ import ppgrad
 from ppgrad.envs import CartPole, GymnasiumEnv
 
 
+def balancing_policy(hidden: int = 32, seed: int = 0) -> ppgrad.CategoricalPolicy:
+    """From the state to a push to the left or to the right.
+
+    Args:
+        hidden: units of the hidden layer.
+        seed: of the initial weights; the global generators are left alone.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return ppgrad.CategoricalPolicy(4, 2, hidden=(hidden,))
+
+
 def problem(
     simulator: str = "torch", horizon: int = 200, episodes: int = 8, hidden: int = 32, seed: int = 0
 ) -> ppgrad.Problem:
@@ -38,9 +50,7 @@ def problem(
     if simulator not in ("torch", "gymnasium"):
         raise ppgrad.InvalidInput(f"simulator={simulator!r}: write 'torch' or 'gymnasium'.")
     env = CartPole() if simulator == "torch" else GymnasiumEnv("CartPole-v1")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        policy = ppgrad.CategoricalPolicy(4, 2, hidden=(hidden,))
+    policy = balancing_policy(hidden, seed)
     return ppgrad.Problem(
         model=ppgrad.rollout(env, policy, horizon, episodes=episodes),
         objective=ppgrad.ExpectedReturn,

@@ -4,8 +4,8 @@
 
 Observations are flattened. Discrete actions get a `CategoricalPolicy`, real ones a `GaussianPolicy` with a standard
 deviation of its own for each number. Gymnasium is NumPy: no gradient goes through the environment, only through the
-densities of the actions, so that the score function is the one to choose. Episodes are in one plate, and the others
-are each one's baseline:
+densities of the actions, so that the score function is the default, and pathwise is refused. Episodes are in one
+plate, and the others are each one's baseline:
 
     ExpectedReturn(ScoreFunction(LeaveOneOut(over="episodes")), discount=0.99)
 

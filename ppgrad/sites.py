@@ -31,8 +31,10 @@ def policy(
         context: what a learned baseline may look at, such as the state: a tensor, or a tuple or
             dict of tensors, that does not depend on the action.
         obs: an observed action, or None.
-        infer: as for ``pyro.sample``; ``{"gradient": estimator}`` chooses the site's estimator, and
-            ``{"active": mask}`` says that where ``mask`` is false nothing depends on the action.
+        infer: as for ``pyro.sample``; ``{"gradient": estimator}`` chooses the site's estimator,
+            ``{"active": mask}`` says that where ``mask`` is false nothing depends on the action, and
+            ``{"differentiable": False}`` that what follows leaves torch's graph (NumPy, ``.item()``): the
+            score function is then the default, and what differentiates the cost is refused.
 
     Returns:
         The action, of shape ``fn.shape()``.

@@ -18,10 +18,13 @@ _WRAPPERS = (Independent, MaskedDistribution, dist.torch_distribution.ExpandedDi
 
 
 def distribution_name(fn: Any) -> str:
-    """The class name a person would use, looking through ``to_event``, ``mask`` and ``expand``."""
+    """The class name a person would use, looking through ``to_event``, ``mask`` and ``expand``.
+
+    A class that only changes how another one draws says so by ``known_as``.
+    """
     while hasattr(fn, "base_dist") and isinstance(fn, _WRAPPERS):
         fn = fn.base_dist
-    return type(fn).__name__
+    return str(getattr(type(fn), "known_as", type(fn).__name__))
 
 
 def without_mask(fn: dist.TorchDistribution) -> dist.TorchDistribution:
@@ -77,6 +80,17 @@ def _detached(item: Any, memo: dict[int, Any]) -> Any:
         memo[id(item)] = other = copy.copy(item)
         vars(other).update({key: _detached(part, memo) for key, part in vars(item).items()})
     return memo[id(item)]
+
+
+def stand_ins(fn: dist.TorchDistribution, value: Tensor) -> list[Tensor]:
+    """The tensors that a density of ``fn`` may be computed from: the value, and the raw one that it remembers."""
+    raw = getattr(without_mask(fn), "raw", None)
+    return [value, raw(value)] if callable(raw) else [value]
+
+
+def estimates_entropy(fn: dist.TorchDistribution) -> bool:
+    """Whether ``entropy()`` of ``fn`` is a random estimate, as that of a mixture."""
+    return bool(getattr(without_mask(fn), "estimates_entropy", False))
 
 
 def is_deterministic(fn: object) -> bool:

@@ -66,6 +66,7 @@ class SiteInfo:
         num_importance: how many importance samples share one bound.
         context: what a baseline may look at, or None.
         weighs_guide: whether the objective has weights p / q of a guide's draws.
+        differentiable: whether a gradient may pass through the value; ``infer["differentiable"]`` of the site.
     """
 
     name: str
@@ -76,6 +77,7 @@ class SiteInfo:
     num_importance: int = 1
     context: Any = None
     weighs_guide: bool = False
+    differentiable: bool = True
 
 
 class Pilot(NamedTuple):
@@ -173,6 +175,21 @@ class Estimator(_Member, ABC):
     @abstractmethod
     def refuses(self, site: SiteInfo) -> str | None:
         """Why this estimator cannot serve ``site``, or None if it can."""
+
+    def refusal(self, site: SiteInfo) -> str | None:
+        """What `refuses` says; or else that the program says that no gradient goes through the value."""
+        reason = self.refuses(site)
+        if reason is None and self.needs_slope and not site.differentiable:
+            return (
+                "no gradient goes through its value: it is marked infer={'differentiable': False}, as in a rollout of "
+                "a NumPy environment"
+            )
+        return reason
+
+    @property
+    def needs_slope(self) -> bool:
+        """Whether it differentiates the cost with respect to the value."""
+        return self.account.reparameterized or self.relaxes or self.differentiates or self.leaves_support
 
     @property
     def draws(self) -> Draws | None:

@@ -33,7 +33,11 @@ def predicted(function: Callable[..., Tensor], inputs: Any, signal: Tensor, site
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InvalidProgram(
             f"The {what} of site '{site}' cannot take its input of shape {shapes} ({reason}). "
-            "Give its first layer as many features as the input's last dimension has."
+            + (
+                "Give its first layer as many features as the input's last dimension has."
+                if isinstance(inputs, Tensor)
+                else f"The input is a {type(inputs).__name__}: write a module whose forward takes its parts."
+            )
         ) from error
     return fit_to_signal(values, signal, site, what)
 

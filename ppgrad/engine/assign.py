@@ -22,9 +22,9 @@ class Assignment:
     """The estimators of an objective, and of the sites that it has met.
 
     The choice at a site is, in this order: ``sites``; the site's ``infer={"gradient": …}``; the
-    objective's default; ``infer={"enumerate": …}``; pathwise where the distribution can, the score
-    function otherwise. A site whose density depends on no parameter may be drawn by any of them,
-    and is drawn plainly if the choice cannot serve it.
+    objective's default; ``infer={"enumerate": …}``; pathwise where the distribution can and the
+    program lets a gradient through the value, the score function otherwise. A site whose density
+    depends on no parameter may be drawn by any of them, and is drawn plainly if the choice cannot serve it.
 
     Args:
         objective: the objective's name, for messages.
@@ -80,15 +80,15 @@ class Assignment:
         if chosen is None and infer.get("enumerate") is not None:
             chosen = Enumerate()
         if chosen is None:
-            chosen = Pathwise() if Pathwise().refuses(info) is None else ScoreFunction()
+            chosen = Pathwise() if Pathwise().refusal(info) is None else ScoreFunction()
         if self._reads_baselines:
             chosen = _with_pyro_baseline(chosen, name, infer)
-        reason = chosen.refuses(info)
+        reason = chosen.refusal(info)
         has_surrogate = type(chosen).surrogate is not Estimator.surrogate
         if not explicit and (reason is not None or has_surrogate) and not is_learnable(info.fn):
             # Noise; unless a value upstream is relaxed, whose gradient its density then passes on.
             relaxed = any(estimator.relaxes for estimator in self.used())
-            return ScoreFunction() if relaxed and ScoreFunction().refuses(info) is None else None
+            return ScoreFunction() if relaxed and ScoreFunction().refusal(info) is None else None
         if reason is None:
             return chosen
         raise Unsupported(_refusal(chosen, info, reason))
@@ -192,7 +192,7 @@ def _with_pyro_baseline(chosen: Estimator, name: str, infer: Mapping[str, Any]) 
 
 def _refusal(chosen: Estimator, info: SiteInfo, reason: str) -> str:
     what = f"{type(chosen).__name__} cannot serve site '{info.name}': {reason}."
-    if isinstance(chosen, ScoreFunction) and ScoreFunction().refuses(info) is None:
+    if isinstance(chosen, ScoreFunction) and ScoreFunction().refusal(info) is None:
         return what  # the baseline refused, and its reason holds the mend
     choices = alternatives(info)
     if not choices:
@@ -212,7 +212,7 @@ def alternatives(info: SiteInfo, count: int = 3) -> list[str]:
     written: list[str] = []
     for candidate in candidates:
         text = _short(candidate)
-        if text not in written and candidate.refuses(info) is None:
+        if text not in written and candidate.refusal(info) is None:
             written.append(text)
     return written[:count]
 

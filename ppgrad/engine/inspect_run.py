@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ppgrad.core import Estimator, NoGradientPath, NonFinite, Unsupported
+from ppgrad.core.distributions import distribution_name
 from ppgrad.engine.record import Site
 
 
@@ -85,8 +86,8 @@ def check_parameters(name: str, fn: TorchDistribution) -> None:
             allowed &= constraint.check(values)
         if not bool(allowed.all()):
             raise NonFinite(
-                f"At site '{name}' parameter '{parameter}' of {type(fn).__name__} is {float(values[~allowed][0]):g}. "
-                "Keep it finite and in its range."
+                f"At site '{name}' parameter '{parameter}' of {distribution_name(fn)} is "
+                f"{float(values[~allowed][0]):g}. Keep it finite and in its range."
             )
 
 
@@ -99,8 +100,10 @@ def _first_bad(tensor: Tensor) -> float | None:
 
 def check_gradient_paths(
     sites: Sequence[Site], costs: Sequence[Tensor | None], strict: bool, estimators: Mapping[str, Estimator]
-) -> None:
-    """Warn of pathwise sites from which no gradient reaches any cost but their own density.
+) -> list[str]:
+    """Warn of pathwise sites from which no gradient reaches any cost but their own density, and name them.
+
+    The density of a later draw is a way to the costs, too, where a score passes their slope on.
 
     Raises:
         Unsupported: under ``strict``.
@@ -117,8 +120,12 @@ def check_gradient_paths(
         for site in _unreached(pathwise, [c for s, c in graphs if not (s.in_guide and s.is_random)])
         if _unreached([site], [c for s, c in graphs if s.name != site.name])
     ]
+    if missed:
+        scored = [s for s in sites if s.name in estimators and s.is_random and not s.carries_gradient]
+        scores = [site.density for site in scored if site.density.requires_grad]
+        missed = [site.name for site in _unreached([s for s in pathwise if s.name in missed], scores)]
     if not missed:
-        return
+        return []
     more = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
     kind = type(estimators[missed[0]]).__name__
     message = (
@@ -128,6 +135,7 @@ def check_gradient_paths(
     if strict:
         raise Unsupported(message)
     warnings.warn(message, NoGradientPath, stacklevel=2)
+    return missed
 
 
 def check_relaxed_path(site: Site, later: Sequence[Tensor | None]) -> None:

@@ -18,6 +18,7 @@ from ppgrad.core.draw import total
 from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.branches import cannot_relax
+from ppgrad.engine.dropped import check_no_cost_dropped
 from ppgrad.engine.entries import Record
 from ppgrad.engine.execute import Executor
 from ppgrad.engine.inspect_run import (
@@ -79,7 +80,8 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         costs = executor.costs(sites)
         check_finite(sites, costs)
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
-        check_gradient_paths(sites, costs, strict, dict(executor.assignment.served()))
+        missed = check_gradient_paths(sites, costs, strict, dict(executor.assignment.served()))
+        check_no_cost_dropped(executor, sampler, (guide_trace, model_trace), missed, strict)
         executor.checks_after = can_be_checked_after(sites)
         for site in sites:
             if site.drawn is not None and site.drawn.alternatives:

@@ -14,7 +14,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppgrad.core import Estimator, Memory, Plate, Plates, Sample, SiteInfo
+from ppgrad.core import Estimator, InvalidAssignment, Memory, Plate, Plates, Sample, SiteInfo
 from ppgrad.core.distributions import is_deterministic, unvalidated, without_mask
 from ppgrad.core.relaxation import relaxed_log_prob
 from ppgrad.engine.assign import Assignment
@@ -317,12 +317,13 @@ def site_info(
     message: Mapping[str, Any], num_particles: int, num_importance: int = 1, weighs_guide: bool = False
 ) -> SiteInfo:
     """What an estimator may know of the site of a message before it serves it."""
-    keys = _baseline_keys(message["infer"])
-    has_context = message["infer"].get("context") is not None or keys.get("nn_baseline_input") is not None
-    context = message["infer"].get("context")
-    plates = plates_of(message)[0]
+    name, infer, plates = message["name"], message["infer"], plates_of(message)[0]
+    context, marked = infer.get("context"), infer.get("differentiable", True)
+    if not isinstance(marked, bool):
+        raise InvalidAssignment(f"Site '{name}': infer['differentiable'] is {marked!r}. Write True or False.")
+    has_context = context is not None or _baseline_keys(infer).get("nn_baseline_input") is not None
     return SiteInfo(
-        message["name"], message["fn"], plates, num_particles, has_context, num_importance, context, weighs_guide
+        name, message["fn"], plates, num_particles, has_context, num_importance, context, weighs_guide, marked
     )
 
 

@@ -38,13 +38,13 @@ def _stopped(arg: Any) -> Any:
     return arg
 
 
-class _Again(Sampler):
-    """Gives each random site the value that it had, its graph included."""
+class Again(Sampler):
+    """Gives each random site a value that is known, its graph included; ``drawn`` says how they were drawn."""
 
     def __init__(self, values: Mapping[str, Tensor], drawn: Mapping[str, Drawn]):
         Messenger.__init__(self)
         self._values = values
-        self.drawn = {name: Drawn(None, {}) for name in drawn}
+        self.drawn = dict(drawn)
 
     def _pyro_sample(self, message: Any) -> None:
         if not message["done"] and not message["is_observed"] and message["name"] in self._values:
@@ -71,7 +71,7 @@ def stopped_terms(
     values = values_drawn(traces, sampler)
     for site in sites_of(*traces, sampler):
         _check_weighs(site)
-    again = _Again(values, sampler.drawn)
+    again = Again(values, dict.fromkeys(sampler.drawn, Drawn(None, {})))
     with StoppedParameters():
         sites = sites_of(*run(program, again), again)
         terms = []

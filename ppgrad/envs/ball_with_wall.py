@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import InvalidInput
+from ppgrad.envs.arguments import positive
 from ppgrad.envs.environment import Environment
 from ppgrad.envs.spaces import ActionSpace, Box
 
@@ -46,8 +47,7 @@ class BallWithWall(Environment):
 
     def __post_init__(self) -> None:
         for name in ("speed", "distance", "height", "gravity"):
-            if not getattr(self, name) > 0:
-                raise InvalidInput(f"BallWithWall({name}={getattr(self, name)}): write a positive number.")
+            positive(type(self).__name__, name, getattr(self, name))
 
     def initial(self, episodes: int) -> Tensor:
         return torch.zeros(episodes, 2, device=self.device)

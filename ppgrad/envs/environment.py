@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import pyro
 import pyro.distributions as dist
@@ -49,8 +49,15 @@ class Environment(ABC):
     ``s_0``, a random transition at ``s_{t+1}``. So a rollout stays a Pyro program, runs under vmap,
     and is differentiable where the functions are.
 
+    Actions beyond the bounds of a `Box` are clipped before an environment sees them, as `GymnasiumEnv` does.
+
+    ``differentiable`` says that a gradient goes from an action to what follows; an environment that leaves
+    torch sets it to False, so that no estimator looks for one.
+
     The shape of the protocol is Gymnasium's ``FuncEnv``.
     """
+
+    differentiable: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -106,6 +113,7 @@ class _Simulation:
 
     def step(self, time: int, action: Tensor, alive: Tensor) -> Step:
         env, state = self._env, self._state
+        action = env.action_space.clip(action)
         following = env.transition(state, action)
         if not isinstance(following, Tensor):
             following = pyro.sample(f"s_{time + 1}", following)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from types import ModuleType
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -26,9 +25,9 @@ class GymnasiumEnv:
     episode's end is masked. Real-valued actions are clipped to the action space on their way to the
     environment, and the policy site keeps the action as drawn.
 
-    The environment is NumPy: nothing of it is differentiable, so choose the score function, and vmap
-    cannot carry it, so that particles and replicates run in a loop. Put episodes in the plate instead. A run stops
-    when all episodes are over.
+    The environment is NumPy: nothing of it is differentiable, so that the score function is the default and
+    `Pathwise` is refused; and vmap cannot carry it, so that particles and replicates run in a loop. Put
+    episodes in the plate instead. A run stops when all episodes are over.
 
     Args:
         id: as for ``gymnasium.make``.
@@ -45,6 +44,8 @@ class GymnasiumEnv:
     Source: Towers et al. (2024), Gymnasium: a standard interface for reinforcement learning environments.
     """
 
+    differentiable: ClassVar[bool] = False
+
     def __init__(
         self,
         id: str,
@@ -54,6 +55,8 @@ class GymnasiumEnv:
         device: torch.device | str | None = None,
         **kwargs: Any,
     ):
+        if not isinstance(id, str):
+            raise InvalidInput(f"GymnasiumEnv({id!r}): write the id of an environment, such as 'CartPole-v1'.")
         self.name = id
         self._device = device
         self._gymnasium = _gymnasium()
@@ -194,12 +197,17 @@ def _space(name: str, space: Any) -> ActionSpace:
     if kind == "MultiBinary" and len(space.shape) == 1:
         return Discrete((2,) * space.shape[0])
     if kind == "Box" and np.issubdtype(space.dtype, np.floating):
-        low, high = float(np.min(space.low, initial=math.inf)), float(np.max(space.high, initial=-math.inf))
-        return Box(tuple(space.shape), low, high)
+        return Box(tuple(space.shape), _bound(space.low), _bound(space.high))
     raise InvalidInput(
         f"The actions of {name!r} are {space}; GymnasiumEnv takes Discrete, MultiDiscrete, MultiBinary and Box of "
         "real numbers. Wrap the environment."
     )
+
+
+def _bound(numbers: np.ndarray) -> float | tuple[float, ...]:
+    """One number where all are the same."""
+    each = tuple(map(float, numbers.reshape(-1)))
+    return each[0] if len(set(each)) == 1 else each
 
 
 def _gymnasium() -> ModuleType:
@@ -211,4 +219,4 @@ def _gymnasium() -> ModuleType:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") + "." if str(error).strip() else f"{type(error).__name__}."
+    return str(error).strip().splitlines()[0].rstrip(".?") + "." if str(error).strip() else f"{type(error).__name__}."

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import InvalidInput
+from ppgrad.envs.arguments import matrix, not_negative
 from ppgrad.envs.environment import Environment
 from ppgrad.envs.spaces import Box
 
@@ -32,7 +33,7 @@ class LinearQuadratic(Environment):
         device: where the states are; None for torch's default.
 
     Raises:
-        InvalidInput: the matrices do not fit together, or ``noise`` is negative.
+        InvalidInput: the matrices do not fit together, or ``noise`` is negative or not finite.
 
     Source: Bertsekas (2017), Dynamic Programming and Optimal Control, section 3.1.
     """
@@ -46,14 +47,14 @@ class LinearQuadratic(Environment):
     device: torch.device | str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        n, m = len(self.control), len(self.control[0])
+        where = type(self).__name__
+        n, m = matrix(where, "control", self.control)
         shapes = {"dynamics": (n, n), "state_cost": (n, n), "action_cost": (m, m), "final_cost": (n, n)}
         for name, shape in shapes.items():
             rows = getattr(self, name)
-            if (len(rows), *{len(row) for row in rows}) != shape:
+            if matrix(where, name, rows) != shape:
                 raise InvalidInput(f"LinearQuadratic({name}={rows}): control has shape {(n, m)}; write shape {shape}.")
-        if self.noise < 0:
-            raise InvalidInput(f"LinearQuadratic(noise={self.noise}): write zero or more.")
+        not_negative(where, "noise", self.noise)
 
     @property
     def action_space(self) -> Box:

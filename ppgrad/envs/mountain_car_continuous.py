@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from ppgrad.envs.arguments import finite
 from ppgrad.envs.environment import Environment
 from ppgrad.envs.spaces import ActionSpace, Box
 
@@ -20,11 +21,15 @@ class MountainCarContinuous(Environment):
 
     The state is (x, v) with x₀ ~ U(−0.6, −0.4) and v₀ = 0, x in [−1.2, 0.6] and |v| ≤ 0.07; the car
     stops dead at the left end. The episode terminates at x ≥ 0.45; Gymnasium cuts it off after 999 steps.
+    The step itself pays for the action as it is given, as Gymnasium's; a rollout clips it first, so that a = u.
     The bonus at the goal is a jump, which pathwise does not see: what it sees is that driving costs.
 
     Args:
         goal_speed: the least speed at the goal.
         device: where the states are; None for torch's default.
+
+    Raises:
+        InvalidInput: ``goal_speed`` is no finite number.
 
     Source: Moore (1990), Efficient memory-based learning for robot control; Gymnasium,
     ``MountainCarContinuous-v0``.
@@ -33,6 +38,9 @@ class MountainCarContinuous(Environment):
     goal_speed: float = 0.0
     device: torch.device | str | None = field(default=None, kw_only=True)
     action_space: ClassVar[ActionSpace] = Box((1,), -1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        finite(type(self).__name__, "goal_speed", self.goal_speed)
 
     def initial(self, episodes: int) -> Tensor:
         place = pyro.sample("s_0", dist.Uniform(torch.full((episodes,), -0.6, device=self.device), -0.4))

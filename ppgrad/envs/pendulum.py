@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from ppgrad.envs.arguments import not_negative
 from ppgrad.envs.environment import Environment
 from ppgrad.envs.spaces import ActionSpace, Box
 
@@ -24,8 +25,11 @@ class Pendulum(Environment):
     clamp on the torque passes no gradient beyond it.
 
     Args:
-        gravity: g.
+        gravity: g, zero or more.
         device: where the states are; None for torch's default.
+
+    Raises:
+        InvalidInput: ``gravity`` is negative or not finite.
 
     Source: Gymnasium, ``Pendulum-v1``.
     """
@@ -33,6 +37,9 @@ class Pendulum(Environment):
     gravity: float = 10.0
     device: torch.device | str | None = field(default=None, kw_only=True)
     action_space: ClassVar[ActionSpace] = Box((1,), -2.0, 2.0)
+
+    def __post_init__(self) -> None:
+        not_negative(type(self).__name__, "gravity", self.gravity)
 
     def initial(self, episodes: int) -> Tensor:
         high = torch.tensor([math.pi, 1.0], device=self.device).expand(episodes, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
@@ -32,6 +34,10 @@ class Playable(Protocol):
     @property
     def action_space(self) -> ActionSpace:
         """What actions it takes."""
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether a gradient goes from an action to what follows; True where an environment does not say."""
 
     def play(self, episodes: int) -> Play:
         """Begin episodes."""
@@ -69,7 +75,8 @@ def rollout(
     at the policy site ``a_t`` (whose context is the observation), a random transition at ``s_{t+1}``, and
     earns the reward at ``r_t``; what the state at the horizon earns is at ``r_{horizon}``. A finished
     episode earns nothing more, and its draws do not count: the policy site is masked, and no estimator
-    sees a score of it.
+    sees a score of it. Where the environment is not ``differentiable`` the policy sites say so, in
+    ``infer["differentiable"]``: the score function serves them, and what differentiates the cost is refused.
 
     As in any Pyro program the objective adds up over the plate: it is ``episodes`` times the expected
     return of one. Discounts belong to the objective: ``ExpectedReturn(discount=0.99)``.
@@ -102,11 +109,13 @@ def rollout(
     for name, value in (("horizon", horizon), ("episodes", episodes)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidInput(f"rollout({name}={value!r}): {name} is an integer from 1 up.")
-    if not callable(policy):
+    _check_environment(env)
+    if not callable(policy) or inspect.isclass(policy):
         raise InvalidInput(
             f"rollout(policy={policy!r}): write a function or a module from observations to a Pyro distribution."
         )
-    space = env.action_space
+    space, differentiable = env.action_space, getattr(env, "differentiable", True)
+    bounds_fit: list[bool] = []
 
     def program() -> Episodes:
         with _FiniteNumbers() as numbers, pyro.plate("episodes", episodes):
@@ -119,8 +128,12 @@ def rollout(
             for t in pyro.markov(range(horizon)):
                 fn = policy(observation)
                 _check_fit(env, space, fn, episodes, t)
+                if not bounds_fit:
+                    _check_bounds(env, space, fn)
+                    bounds_fit.append(True)
                 with poutine.mask(mask=alive):
-                    action = policy_site(f"a_{t}", fn, context=observation, infer={"active": alive})
+                    infer = {"active": alive, "differentiable": differentiable}
+                    action = policy_site(f"a_{t}", fn, context=observation, infer=infer)
                 step = play.step(t, action, alive)
                 earned = torch.where(alive, step.reward, torch.zeros_like(step.reward))
                 numbers.seen(earned, f"The reward at step {t}, site 'r_{t}',")
@@ -142,6 +155,22 @@ def rollout(
     return program
 
 
+def _check_environment(env: Any) -> None:
+    """Raise if ``env`` is no environment, and say how to write it as one."""
+    if isinstance(env, str):
+        raise InvalidInput(f"rollout({env!r}, …): an id is no environment. Write GymnasiumEnv({env!r}).")
+    if inspect.isclass(env):
+        raise InvalidInput(f"rollout({env.__name__}, …): a class is no environment. Write {env.__name__}(…).")
+    if getattr(env, "spec", None) is not None and not hasattr(env, "play"):
+        raise InvalidInput(
+            f"rollout({env}, …): an environment of Gymnasium's own is one episode. Write GymnasiumEnv({env.spec.id!r})."
+        )
+    if not all(hasattr(env, name) for name in ("play", "action_space", "name")):
+        raise InvalidInput(
+            f"rollout({env!r}, …): write an environment, such as ppgrad.envs.Pendulum() or GymnasiumEnv('CartPole-v1')."
+        )
+
+
 def _check_fit(env: Playable, space: ActionSpace, fn: Any, episodes: int, step: int) -> None:
     """Raise if the policy's distribution gives no actions of the environment's."""
     if not isinstance(fn, TorchDistributionMixin):
@@ -158,6 +187,16 @@ def _check_fit(env: Playable, space: ActionSpace, fn: Any, episodes: int, step: 
             f"{does_not_fit}its batch shape is {tuple(fn.batch_shape)}, and there are {episodes} episodes. Give it the "
             f"batch shape ({episodes},)."
         )
+
+
+def _check_bounds(env: Playable, space: ActionSpace, fn: dist.TorchDistribution) -> None:
+    """Raise if a policy's bounds stick out of the environment's, and warn if they leave actions out."""
+    beyond = space.exceeded(fn)
+    if beyond is not None:
+        raise InvalidProgram(f"The policy's actions do not fit {env.name}: {beyond}.")
+    narrow = space.narrows(fn)
+    if narrow is not None:
+        warnings.warn(f"The policy cannot take all actions of {env.name}: {narrow}.", UserWarning, stacklevel=3)
 
 
 class _FiniteNumbers:

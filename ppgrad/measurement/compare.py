@@ -110,9 +110,9 @@ def _long_run(
     def choose(message: Mapping[str, Any]) -> Estimator | None:
         score = ScoreFunction(LeaveOneOut())
         info = site_info(message, _LONG_RUN_PARTICLES)
-        if score.refuses(info) is None:
+        if score.refusal(info) is None:
             return score
-        return Pathwise() if Pathwise().refuses(info) is None else None
+        return Pathwise() if Pathwise().refusal(info) is None else None
 
     long = objective.with_choice(choose, _LONG_RUN_PARTICLES)
     count = max(100, _LONG_RUN * replicates // _LONG_RUN_PARTICLES)

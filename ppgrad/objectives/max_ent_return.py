@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidProgram
 from ppgrad.core.arguments import discount_factor, flag, not_negative
-from ppgrad.core.distributions import distribution_name
+from ppgrad.core.distributions import distribution_name, estimates_entropy
 from ppgrad.engine.record import Site
 from ppgrad.objectives.expected_return import ExpectedReturn, discounts_to_come, return_costs
 from ppgrad.objectives.objective import Objective
@@ -31,6 +31,7 @@ class MaxEntReturn(Objective):
 
     Raises:
         InvalidInput: ``temperature`` is below 0 or not finite, or ``discount`` is outside of (0, 1].
+        InvalidProgram: when run, with ``exact``: a policy site's entropy has no closed form.
 
     Source: Ziebart (2010), Modeling purposeful adaptive behavior, section 5; Haarnoja et al. (2018), eq. 1.
     """
@@ -68,6 +69,11 @@ class MaxEntReturn(Objective):
         return -site.log_prob if site.carries_gradient or self.all_orders else -site.log_prob.detach()
 
     def _entropy(self, site: Site) -> Tensor:
+        if estimates_entropy(site.fn):
+            raise InvalidProgram(
+                f"Site '{site.name}': {distribution_name(site.fn)} has no closed form of its entropy, only an "
+                "estimate. Write MaxEntReturn(exact=False)."
+            )
         try:
             return site.weighted(site.fn.entropy())
         except NotImplementedError as error:

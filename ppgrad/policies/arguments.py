@@ -59,17 +59,18 @@ def one_of(where: str, name: str, value: Any, choices: Sequence[str]) -> str:
     return str(value)
 
 
-def one_for_each(where: str, name: str, value: Any, actions: int) -> Tensor:
-    """``value`` as a finite tensor of shape ``(actions,)``."""
+def one_for_each(where: str, name: str, value: Any, actions: int, written: Any = None) -> Tensor:
+    """``value`` as a finite tensor of shape ``(actions,)``; ``written`` is what a person wrote, if that is more."""
+    written = value if written is None else written
     try:
         tensor = torch.as_tensor(value, dtype=torch.get_default_dtype())
         tensor = tensor.detach().expand(actions).clone()
     except (TypeError, ValueError, RuntimeError):
         raise InvalidInput(
-            f"{where}({name}={value!r}): write one number, or one for each of the {actions} actions."
+            f"{where}({name}={written!r}): write one number, or one for each of the {actions} actions."
         ) from None
     if not bool(torch.isfinite(tensor).all()):
-        raise InvalidInput(f"{where}({name}={value!r}): write finite numbers.")
+        raise InvalidInput(f"{where}({name}={written!r}): write finite numbers.")
     return tensor
 
 
@@ -77,7 +78,7 @@ def limits(where: str, bounds: Any, actions: int) -> tuple[Tensor, Tensor]:
     """The lowest and the highest action, each of shape ``(actions,)``."""
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         raise InvalidInput(f"{where}(bounds={bounds!r}): write (low, high), each a number or one for each action.")
-    low, high = (one_for_each(where, "bounds", bound, actions) for bound in bounds)
+    low, high = (one_for_each(where, "bounds", bound, actions, bounds) for bound in bounds)
     if not bool((low < high).all()):
         raise InvalidInput(f"{where}(bounds={bounds!r}): write every low below its high.")
     return low, high

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -20,12 +20,16 @@ def inverse_softplus(value: Tensor) -> Tensor:
 class DiagonalNormal(dist.Normal):
     """A Normal that plain ``torch.func.vmap`` can sample with a gradient, too: it fills nothing in place."""
 
+    known_as: ClassVar[str] = "Normal"
+
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         return self.loc + self.scale * torch.randn_like(self.loc.expand(self._extended_shape(torch.Size(sample_shape))))
 
 
 class FullNormal(dist.MultivariateNormal):
     """A MultivariateNormal that plain ``torch.func.vmap`` can sample, too."""
+
+    known_as: ClassVar[str] = "MultivariateNormal"
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         noise = torch.randn_like(self.loc.expand(self._extended_shape(torch.Size(sample_shape))))
@@ -34,6 +38,8 @@ class FullNormal(dist.MultivariateNormal):
 
 class LowRankNormal(dist.LowRankMultivariateNormal):
     """A LowRankMultivariateNormal that plain ``torch.func.vmap`` can sample, too."""
+
+    known_as: ClassVar[str] = "LowRankMultivariateNormal"
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         like = self.loc.expand(self._extended_shape(torch.Size(sample_shape)))

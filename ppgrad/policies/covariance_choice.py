@@ -38,13 +38,8 @@ def chosen_covariance(
     return LowRankCovariance(actions, least, rank)
 
 
-def refuse_learning(where: str, state_dependent: bool | None, floor: float | None, rank: int | None) -> None:
-    """Raise if an argument asks a constant covariance to depend on something, or to be learned."""
-    if state_dependent:
-        raise InvalidInput(
-            f"{where}(covariance='constant', state_dependent=True): a constant covariance depends on no state. "
-            "Leave state_dependent out, or write covariance='diagonal'."
-        )
+def refuse_learning(where: str, floor: float | None, rank: int | None) -> None:
+    """Raise if an argument is of use for a covariance that is learned only."""
     for name, value in (("floor", floor), ("rank", rank)):
         if value is not None:
             raise InvalidInput(

@@ -10,20 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from ppgrad.core import InvalidInput
-from ppgrad.policies.arguments import Bounds, flag, limits, module_class, one_of, whole, widths
+from ppgrad.policies.arguments import Bounds, flag, module_class, one_of, whole, widths
 from ppgrad.policies.covariance import Covariance, DiagonalNormal, FullNormal
 from ppgrad.policies.covariance_choice import chosen_covariance, refuse_learning, starting_scale
 from ppgrad.policies.network import perceptron
-from ppgrad.policies.policy import Policy
-from ppgrad.policies.squashed import Squashed
+from ppgrad.policies.squashing import SquashingPolicy
 
 
-class GaussianPolicy(Policy):
+class GaussianPolicy(SquashingPolicy):
     """π(a|φ) = N(a; μ(φ), Σ(φ)), or tanh of such an action; Σ = L Lᵀ is never formed or inverted.
 
     | covariance | state_dependent | Σ |
     | --- | --- | --- |
-    | ``"constant"`` | | ``scale``, fixed: a buffer that no optimizer moves |
+    | ``"constant"`` | either | ``scale``, fixed: a buffer that no optimizer moves |
     | ``"diagonal"``, ``"low_rank"``, ``"full"`` | False | learned, the same for every state |
     | ``"diagonal"``, ``"low_rank"``, ``"full"`` | True (default) | learned, an output of a network |
 
@@ -37,7 +36,7 @@ class GaussianPolicy(Policy):
         features: how many features.
         actions: how many actions.
         covariance: the kind, see above.
-        state_dependent: whether a learned covariance depends on the features; None for yes.
+        state_dependent: whether a learned covariance depends on the features; a constant one never does.
         squash: tanh the raw action into ``bounds``.
         bounds: (low, high) of a squashed action, each a number or one for each action; None for (−1, 1).
         scale: the standard deviation, fixed for ``"constant"`` and where learning starts otherwise: a
@@ -60,8 +59,6 @@ class GaussianPolicy(Policy):
     (10, 2)
     """
 
-    low: Tensor
-    high: Tensor
     scale_tril: Tensor
 
     def __init__(
@@ -70,7 +67,7 @@ class GaussianPolicy(Policy):
         actions: int,
         *,
         covariance: Literal["constant", "diagonal", "low_rank", "full"] = "diagonal",
-        state_dependent: bool | None = None,
+        state_dependent: bool = True,
         squash: bool = False,
         bounds: Bounds | None = None,
         scale: Any = 1.0,
@@ -87,12 +84,11 @@ class GaussianPolicy(Policy):
         hidden, activation = widths(where, hidden), module_class(where, activation)
         one_of(where, "covariance", covariance, ("constant", "diagonal", "low_rank", "full"))
         flag(where, "shared", shared)
-        if state_dependent is not None:
-            flag(where, "state_dependent", state_dependent)
+        flag(where, "state_dependent", state_dependent)
         constant = covariance == "constant"
         if constant:
-            refuse_learning(where, state_dependent, floor, rank)
-        self.state_dependent = not constant and state_dependent in (None, True)
+            refuse_learning(where, floor, rank)
+        self.state_dependent = state_dependent and not constant
         if not shared and not self.state_dependent:
             raise InvalidInput(
                 f"{where}(shared=False): only a state-dependent covariance has a network of its own. "
@@ -119,18 +115,6 @@ class GaussianPolicy(Policy):
         elif not constant:
             self.spread = nn.Parameter(vector)
 
-    def _set_bounds(self, squash: bool, bounds: Bounds | None) -> None:
-        self.squash = flag(type(self).__name__, "squash", squash)
-        if self.squash:
-            low, high = limits(type(self).__name__, (-1.0, 1.0) if bounds is None else bounds, self.actions)
-            self.register_buffer("low", low)
-            self.register_buffer("high", high)
-        elif bounds is not None:
-            raise InvalidInput(
-                f"{type(self).__name__}(bounds={bounds!r}): a Gaussian action has no bounds. "
-                "Write squash=True, or BetaPolicy(…, bounds=…)."
-            )
-
     @property
     def has_exact_entropy(self) -> bool:  # type: ignore[override]
         """Whether ``entropy()`` is in closed form: unless squashed."""
@@ -145,8 +129,7 @@ class GaussianPolicy(Policy):
         return self.mean(features), self.spread_network(features) if self.state_dependent else self.spread
 
     def distribution(self, *outputs: Tensor, validate_args: bool | None = None) -> dist.TorchDistribution:
-        fn = self._raw_distribution(*outputs, validate_args=validate_args)
-        return Squashed(fn, self.low, self.high, validate_args=validate_args) if self.squash else fn
+        return self._squashed(self._raw_distribution(*outputs, validate_args=validate_args), validate_args)
 
     def _raw_distribution(
         self, loc: Tensor, vector: Tensor | None = None, *, validate_args: bool | None

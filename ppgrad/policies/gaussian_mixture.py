@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pyro.distributions as dist
 from torch import Tensor
 
@@ -14,6 +16,8 @@ class GaussianMixture(dist.MixtureSameFamily):
 
     No reparameterized sample: choose the score function.
     """
+
+    estimates_entropy: ClassVar[bool] = True
 
     def entropy(self) -> Tensor:
         draws = self.component_distribution.rsample().movedim(-2, 0)

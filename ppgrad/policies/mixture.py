@@ -9,16 +9,14 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ppgrad.core import InvalidInput
-from ppgrad.policies.arguments import Bounds, flag, limits, module_class, one_of, whole, widths
+from ppgrad.policies.arguments import Bounds, module_class, one_of, whole, widths
 from ppgrad.policies.covariance_choice import chosen_covariance, starting_scale
 from ppgrad.policies.gaussian_mixture import GaussianMixture
 from ppgrad.policies.network import perceptron
-from ppgrad.policies.policy import Policy
-from ppgrad.policies.squashed import Squashed
+from ppgrad.policies.squashing import SquashingPolicy
 
 
-class MixturePolicy(Policy):
+class MixturePolicy(SquashingPolicy):
     """π(a|φ) = Σ_k w_k(φ) N(a; μ_k(φ), Σ_k(φ)), or tanh of such an action; one network gives all.
 
     At first the components have equal weights, the covariance of ``scale``, and means that are
@@ -42,9 +40,6 @@ class MixturePolicy(Policy):
 
     has_exact_entropy: ClassVar[bool] = False
 
-    low: Tensor
-    high: Tensor
-
     def __init__(
         self,
         features: int,
@@ -66,13 +61,7 @@ class MixturePolicy(Policy):
         self.actions = whole(where, "actions", actions)
         self.components = whole(where, "components", components, least=2)
         one_of(where, "covariance", covariance, ("diagonal", "low_rank", "full"))
-        self.squash = flag(where, "squash", squash)
-        if self.squash:
-            low, high = limits(where, (-1.0, 1.0) if bounds is None else bounds, self.actions)
-            self.register_buffer("low", low)
-            self.register_buffer("high", high)
-        elif bounds is not None:
-            raise InvalidInput(f"{where}(bounds={bounds!r}): a mixture of Gaussians has no bounds. Write squash=True.")
+        self._set_bounds(squash, bounds)
         scale_tril = starting_scale(where, scale, self.actions, covariance)
         self.covariance = chosen_covariance(where, covariance, self.actions, floor, rank, scale_tril)
         vectors = torch.stack([self.covariance.initial(scale_tril) for _ in range(components)])
@@ -99,4 +88,4 @@ class MixturePolicy(Policy):
             self.covariance.distribution(means, vectors, validate_args),
             validate_args=validate_args,
         )
-        return Squashed(fn, self.low, self.high, validate_args=validate_args) if self.squash else fn
+        return self._squashed(fn, validate_args)

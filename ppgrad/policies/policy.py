@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -28,8 +29,8 @@ class Policy(nn.Module, ABC):
 
     Raises:
         InvalidInput: features of another shape.
-        NonFinite: a feature, a parameter or a layer's output is NaN or infinite; names which one,
-            where in the batch, and after which site of the program.
+        NonFinite: a feature, a parameter or a layer's output is NaN, infinite or so large that its square
+            is; names which one, where in the batch, and after which site of the program.
     """
 
     has_exact_entropy: ClassVar[bool] = True
@@ -51,10 +52,11 @@ class Policy(nn.Module, ABC):
         features = self._checked(features)
         outputs = self.outputs(features)
         checked = is_validation_enabled()  # else whoever turned it off looks at all steps at once
-        finite = [is_finite(output) if checked else None for output in outputs]
+        finite = [has_density(output) if checked else None for output in outputs]
         if False in finite:
             raise NonFinite(self._explanation(features))
-        return self.distribution(*outputs, validate_args=False if None in finite else None)
+        unchecked = None in finite or not features.numel()  # torch cannot check an empty batch
+        return self.distribution(*outputs, validate_args=False if unchecked else None)
 
     def _checked(self, features: Any) -> Tensor:
         weight = next(self.parameters())
@@ -66,11 +68,15 @@ class Policy(nn.Module, ABC):
                 f"(…, {self.features})."
             ) from None
         if features.dim() < 1 or features.shape[-1] != self.features:
-            raise InvalidInput(
-                f"{type(self).__name__} takes features of shape (…, {self.features}), not {tuple(features.shape)}. "
-                f"Write {type(self).__name__}(features={features.shape[-1] if features.dim() else 1}, …), or stack "
-                "the features along the last dimension."
+            name, shape = type(self).__name__, tuple(features.shape)
+            flat = math.prod(shape[1:])
+            mend = (
+                f"Write policy(observation.flatten(1)) with {name}(features={flat}, …)"
+                if len(shape) > 2
+                else f"Write {name}(features={shape[-1] if shape else 1}, …), or stack the features along the last "
+                "dimension"
             )
+            raise InvalidInput(f"{name} takes features of shape (…, {self.features}), not {shape}. {mend}.")
         return features.to(weight.dtype)
 
     def _explanation(self, features: Tensor) -> str:
@@ -83,12 +89,14 @@ class Policy(nn.Module, ABC):
                     f"{name}: parameter '{parameter}' is {_first(value)}{place}. "
                     "Lower the learning rate, clip the gradient, or go back to a checkpoint."
                 )
-        for layer, output in self._layers(features):
-            if is_finite(output) is False:
-                return (
-                    f"{name}: layer '{layer}' returns {_first(output)}{place}. "
-                    "Normalize the observations, or lower the learning rate."
-                )
+        layers = self._layers(features)
+        for fine, what in ((is_finite, ""), (has_density, ", whose square overflows")):
+            for layer, output in layers:
+                if fine(output) is False:
+                    return (
+                        f"{name}: layer '{layer}' returns {_first(output)}{what}{place}. "
+                        "Normalize the observations, or lower the learning rate."
+                    )
         return f"{name}: its output is not finite{place}. Lower the learning rate."
 
     def _layers(self, features: Tensor) -> list[tuple[str, Tensor]]:
@@ -116,10 +124,24 @@ def is_finite(tensor: Tensor) -> bool | None:
         return None
 
 
-def _first(tensor: Tensor) -> str:
-    """The first number that is not finite, and where it stands."""
+def has_density(tensor: Tensor) -> bool | None:
+    """Whether the squares of all of ``tensor`` are finite, as a density needs them; None under vmap."""
+    try:
+        return bool(_squares(tensor).all())
+    except RuntimeError:
+        return None
+
+
+def _squares(tensor: Tensor) -> Tensor:
     tensor = tensor.detach()
-    bad = (~torch.isfinite(tensor)).nonzero()[0].tolist()
+    return tensor.abs() < torch.finfo(tensor.dtype).max ** 0.5
+
+
+def _first(tensor: Tensor) -> str:
+    """The first number that is not finite, or else whose square is not, and where it stands."""
+    tensor = tensor.detach()
+    fine = torch.isfinite(tensor)
+    bad = (~(_squares(tensor) if bool(fine.all()) else fine)).nonzero()[0].tolist()
     return f"{float(tensor[tuple(bad)]):g} at index {tuple(bad)}"
 
 

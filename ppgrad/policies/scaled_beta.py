@@ -48,6 +48,11 @@ class ScaledBeta(dist.TorchDistribution):
         return constraints.independent(constraints.interval(self.low, self.high), 1)  # type: ignore[no-untyped-call]
 
     @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest action, as a policy was given them."""
+        return self.low, self.high
+
+    @property
     def mean(self) -> Tensor:
         return self._scaled(self.concentration1 / (self.concentration1 + self.concentration0))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import constraints, kl_divergence, register_kl
 from torch.nn.functional import softplus
 
+from ppgrad.core.distributions import estimates_entropy
 from ppgrad.policies.gaussian_mixture import GaussianMixture
 
 _NODES, _REACH = 128, 8.0
@@ -61,6 +62,16 @@ class Squashed(dist.TorchDistribution):
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> constraints.Constraint:
         return constraints.independent(constraints.interval(self.low, self.high), 1)  # type: ignore[no-untyped-call]
+
+    @property
+    def estimates_entropy(self) -> bool:
+        """Whether ``entropy()`` is a random estimate, since that of the raw action is."""
+        return estimates_entropy(self.base_dist)
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest action, as a policy was given them."""
+        return self.low, self.high
 
     @property
     def mode(self) -> Tensor:

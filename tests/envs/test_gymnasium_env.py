@@ -18,7 +18,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 import ppgrad
-from ppgrad import ExpectedReturn, InvalidInput, InvalidProgram, LeaveOneOut, NonFinite, ScoreFunction
+from ppgrad import ExpectedReturn, InvalidInput, InvalidProgram, LeaveOneOut, NonFinite, Pathwise, ScoreFunction
 from ppgrad.envs import Box, CartPole, Discrete, Environment, GymnasiumEnv, Pendulum
 from ppgrad.testing import SUITE_FAILURE_RATE
 
@@ -223,6 +223,8 @@ def test_copies_are_made_once_and_closed() -> None:
     [
         (lambda: GymnasiumEnv("CartPool-v1"), ["'CartPool-v1'", "CartPole"]),
         (lambda: GymnasiumEnv("CartPole-v99"), ["'CartPole-v99'"]),
+        (lambda: GymnasiumEnv(3), ["GymnasiumEnv(3)", "'CartPole-v1'"]),
+        (lambda: GymnasiumEnv(None), ["GymnasiumEnv(None)"]),
         (lambda: GymnasiumEnv("no_such_module:Env-v0"), ["no_such_module"]),
         (lambda: GymnasiumEnv("CartPole-v1", autoreset_mode="never"), ["'never'", "next_step"]),
         (lambda: GymnasiumEnv("CartPole-v1", wind=3).vector(1), ["'CartPole-v1'", "wind"]),
@@ -238,12 +240,75 @@ def test_environments_that_cannot_be(build: Any, words: list[str]) -> None:
         build()
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "?." not in str(caught.value)
 
 
 def test_gymnasium_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(InvalidInput, match=r"pip install 'ppgrad\[envs\]'"):
         GymnasiumEnv("CartPole-v1")
+
+
+@pytest.mark.parametrize(
+    ("space", "mend"),
+    [
+        (spaces.MultiDiscrete([3, 3]), r"Write Categorical\(logits=…\)\.to_event\(1\), .* \(episodes, 2, 3\)\."),
+        (spaces.MultiDiscrete([3, 4]), "one Discrete action"),
+    ],
+)
+def test_one_choice_does_not_fit_several(space: spaces.Space, mend: str) -> None:
+    with GymnasiumEnv("Countdown-v0", space=space) as env, pytest.raises(InvalidProgram, match=mend):
+        ppgrad.rollout(env, Logits(2, 3), 2, episodes=2)()
+
+
+# No gradient goes through NumPy.
+
+
+def pendulum(env: GymnasiumEnv) -> Any:
+    policy = ppgrad.GaussianPolicy(3, 1, hidden=())
+    return ppgrad.rollout(env, policy, 3, episodes=4)
+
+
+@pytest.mark.parametrize("objective", [ExpectedReturn, ppgrad.MaxEntReturn])
+def test_the_default_is_the_score_function(objective: Any) -> None:
+    with GymnasiumEnv("Pendulum-v1") as env:
+        program = pendulum(env)
+        found = ppgrad.gradient(objective(strict=True), program, seed=0)
+        score = ppgrad.gradient(objective(ScoreFunction()), program, seed=0)
+    assert all(torch.equal(found[name], score[name]) for name in score)
+    assert any(bool(value.any()) for value in score.values())
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [Pathwise(), ppgrad.StickingTheLanding(), ppgrad.Interpolated(0.5), ppgrad.InverseVariance(), ppgrad.Rodeo()],
+    ids=repr,
+)
+def test_estimators_that_differentiate_are_refused(estimator: ppgrad.Estimator) -> None:
+    with GymnasiumEnv("Pendulum-v1") as env, pytest.raises(ppgrad.Unsupported) as caught:
+        ppgrad.gradient(ExpectedReturn(estimator), pendulum(env), seed=0)
+    assert all(word in str(caught.value) for word in (type(estimator).__name__, "'a_0'", "ScoreFunction()"))
+
+
+def test_an_environment_of_ones_own_may_say_so() -> None:
+    class Sealed(Pendulum):
+        differentiable = False
+
+    program = ppgrad.rollout(Sealed(), ppgrad.GaussianPolicy(3, 1, hidden=()), 3, episodes=4)
+    with pytest.raises(ppgrad.Unsupported, match="'a_0'"):
+        ppgrad.gradient(ExpectedReturn(Pathwise()), program, seed=0)
+    ppgrad.gradient(ExpectedReturn(Pathwise()), pendulum(Pendulum()), seed=0)
+
+
+def test_bounds_may_differ_from_number_to_number() -> None:
+    space = spaces.Box(np.array([-1.0, 0.0], np.float32), np.array([1.0, 4.0], np.float32))
+    with GymnasiumEnv("Countdown-v0", space=space) as env:
+        assert env.action_space == Box((2,), (-1.0, 0.0), (1.0, 4.0))
+        fitting = ppgrad.BetaPolicy(2, 2, bounds=([-1, 0], [1, 4]))
+        ppgrad.rollout(env, fitting, 2, episodes=2)()
+        wide = ppgrad.BetaPolicy(2, 2, bounds=(-1, 4))
+        with pytest.raises(InvalidProgram, match=r"Write bounds=\(\[-1, 0\], \[1, 4\]\)"):
+            ppgrad.rollout(env, wide, 2, episodes=2)()
 
 
 def test_policy_that_does_not_fit() -> None:

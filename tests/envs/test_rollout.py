@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 
 import ppgrad
 from ppgrad import (
+    BetaPolicy,
     Critic,
     ExpectedReturn,
+    GaussianPolicy,
     InvalidInput,
     InvalidProgram,
     LeaveOneOut,
@@ -20,9 +23,20 @@ from ppgrad import (
     MaxEntReturn,
     NonFinite,
     Pathwise,
+    Policy,
     ScoreFunction,
 )
-from ppgrad.envs import Box, CartPole, Discrete, Environment, LinearQuadratic, MountainCarContinuous, Pendulum
+from ppgrad.envs import (
+    BallWithWall,
+    Box,
+    CartPole,
+    Discrete,
+    Environment,
+    GymnasiumEnv,
+    LinearQuadratic,
+    MountainCarContinuous,
+    Pendulum,
+)
 from ppgrad.testing import SUITE_FAILURE_RATE
 
 FAILURE_RATE = SUITE_FAILURE_RATE / 500
@@ -288,11 +302,16 @@ def test_double_precision() -> None:
         ({"horizon": True}, ["horizon=True"]),
         ({"horizon": 3, "episodes": 0}, ["episodes=0"]),
         ({"horizon": 3, "policy": "greedy"}, ["policy='greedy'", "Pyro distribution"]),
+        ({"horizon": 3, "policy": ppgrad.GaussianPolicy}, ["GaussianPolicy", "a function or a module"]),
+        ({"horizon": 3, "env": "CartPole-v1"}, ["GymnasiumEnv('CartPole-v1')"]),
+        ({"horizon": 3, "env": Pendulum}, ["Pendulum", "a class", "Write Pendulum(…)"]),
+        ({"horizon": 3, "env": 3}, ["rollout(3, …)", "GymnasiumEnv"]),
+        ({"horizon": 3, "env": gymnasium.make("CartPole-v1")}, ["Write GymnasiumEnv('CartPole-v1')"]),
     ],
 )
 def test_arguments(arguments: dict[str, object], words: list[str]) -> None:
     with pytest.raises(InvalidInput) as caught:
-        ppgrad.rollout(CartPole(), **{"policy": Logits(), **arguments})  # type: ignore[arg-type]
+        ppgrad.rollout(**{"env": CartPole(), "policy": Logits(), **arguments})  # type: ignore[arg-type]
     assert all(word in str(caught.value) for word in words)
     assert "\n" not in str(caught.value)
 
@@ -318,6 +337,49 @@ def test_policy_that_does_not_fit(env: Environment, policy, words: list[str]) ->
         program()
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("env", "policy", "words"),
+    [
+        (Pendulum(), GaussianPolicy(3, 1, squash=True, bounds=(-20, 20)), ["(-20, 20)", "clipped", "bounds=(-2, 2)"]),
+        (Pendulum(), BetaPolicy(3, 1, bounds=(-2.0, 3.0)), ["(-2, 3)", "bounds=(-2, 2)"]),
+        (
+            LinearQuadratic(),
+            GaussianPolicy(2, 1, squash=True),
+            None,
+        ),
+        (Pendulum(), BetaPolicy(3, 1, bounds=(-2, 2)), None),
+        (BallWithWall(), BetaPolicy(2, 1, bounds=(0, 1.5708)), None),
+    ],
+)
+def test_bounds_that_stick_out_are_refused(env: Environment, policy: Policy, words: list[str] | None) -> None:
+    program = ppgrad.rollout(env, policy, 1, episodes=3)
+    if words is None:
+        program()
+        return
+    with pytest.raises(InvalidProgram) as caught:
+        program()
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize("policy", [GaussianPolicy(3, 1, squash=True), BetaPolicy(3, 1)], ids=["squashed", "beta"])
+def test_bounds_that_leave_actions_out_are_told_once(policy: Policy) -> None:
+    program = ppgrad.rollout(Pendulum(), policy, 3, episodes=3)
+    with pytest.warns(UserWarning, match=r"cannot take all actions of Pendulum.*Write bounds=\(-2, 2\)"):
+        program()
+    program()
+
+
+def test_actions_beyond_the_bounds_are_clipped_as_gymnasiums() -> None:
+    def always(observation: Tensor) -> dist.Distribution:
+        return dist.Delta(torch.full((len(observation), 1), 3.0)).to_event(1)
+
+    with GymnasiumEnv("MountainCarContinuous-v0") as env:
+        theirs = ppgrad.rollout(env, always, 10, episodes=2)().returns
+    ours = ppgrad.rollout(MountainCarContinuous(), always, 10, episodes=2)().returns
+    torch.testing.assert_close(ours, torch.full((2,), -1.0))
+    torch.testing.assert_close(theirs, ours)
 
 
 def test_policies_that_fit() -> None:

@@ -16,7 +16,7 @@ from scipy.stats import ttest_ind
 import ppgrad
 from ppgrad.analysis import History
 from ppgrad.cli.training import train_problem
-from ppgrad.envs import CartPole, LinearQuadratic, Pendulum
+from ppgrad.envs import CartPole, GymnasiumEnv, LinearQuadratic, Pendulum
 from ppgrad.testing import SUITE_FAILURE_RATE
 
 Load = Callable[[str], ModuleType]
@@ -105,16 +105,14 @@ def curves(load: Load, env: CartPole | None) -> np.ndarray:
     for seed in range(RUNS):
         pyro.clear_param_store()
         # The runs of the two sides are independent: other seeds for the one than for the other.
-        problem = module.problem("torch" if env else "gymnasium", horizon=60, seed=seed + (RUNS if env else 0))
-        if env is not None:
-            policy = problem.model.__closure__
-            policy = next(cell.cell_contents for cell in policy if isinstance(cell.cell_contents, ppgrad.Policy))
-            problem = ppgrad.Problem(
-                ppgrad.rollout(env, policy, 60, episodes=8), problem.objective, problem.about, training=problem.training
-            )
-        objective = problem.objective(ppgrad.ScoreFunction(ppgrad.LeaveOneOut(over="episodes")))
-        options = {"learning_rate": problem.training["learning_rate"], "seed": seed + (1000 if env else 0)}
-        history = ppgrad.fit(objective, problem.model, steps=STEPS, progress=False, **options)
+        policy = module.balancing_policy(seed=seed + (RUNS if env else 0))
+        program = ppgrad.rollout(env or GymnasiumEnv("CartPole-v1"), policy, 60, episodes=8)
+        objective = ppgrad.ExpectedReturn(ppgrad.ScoreFunction(ppgrad.LeaveOneOut(over="episodes")))
+        options = {
+            "learning_rate": module.problem().training["learning_rate"],
+            "seed": seed + (1000 if env else 0),
+        }
+        history = ppgrad.fit(objective, program, steps=STEPS, progress=False, **options)
         found.append(history.metrics["rollout/ep_rew_mean"].to_numpy())
     return np.array(found)
 

@@ -38,7 +38,6 @@ NAN, INF = float("nan"), float("inf")
         (lambda: GaussianPolicy(3, 2, activation=torch.tanh), ["activation", "torch.nn.Tanh"]),
         (lambda: GaussianPolicy(3, 2, covariance="spherical"), ["'spherical'", "'low_rank'"]),
         (lambda: MixturePolicy(3, 2, covariance="constant"), ["'constant'", "'diagonal'"]),
-        (lambda: GaussianPolicy(3, 2, covariance="constant", state_dependent=True), ["no state", "'diagonal'"]),
         (lambda: GaussianPolicy(3, 2, covariance="constant", floor=0.1), ["floor=0.1", "Leave floor out"]),
         (lambda: GaussianPolicy(3, 2, covariance="constant", rank=1), ["rank=1", "Leave rank out"]),
         (lambda: GaussianPolicy(3, 2, covariance="full", rank=1), ["rank=1", "low_rank"]),
@@ -49,7 +48,7 @@ NAN, INF = float("nan"), float("inf")
         (lambda: MixturePolicy(3, 2, bounds=(-1, 1)), ["bounds", "squash=True"]),
         (lambda: GaussianPolicy(3, 2, squash=True, bounds=(1, -1)), ["(1, -1)", "low below its high"]),
         (lambda: GaussianPolicy(3, 2, squash=True, bounds=2.0), ["2.0", "(low, high)"]),
-        (lambda: GaussianPolicy(3, 2, squash=True, bounds=(-INF, 1)), ["finite"]),
+        (lambda: GaussianPolicy(3, 2, squash=True, bounds=(-INF, 1)), ["bounds=(-inf, 1)", "finite"]),
         (lambda: BetaPolicy(3, 2, bounds=([0.0] * 3, 1.0)), ["one for each of the 2 actions"]),
         (lambda: BetaPolicy(3, 2, bounds=None), ["bounds=None", "(low, high)"]),
         (lambda: BetaPolicy(3, 2, concentration=1.0), ["concentration=1.0", "2.0"]),
@@ -82,6 +81,20 @@ def test_arguments(build: Callable[[], Policy], words: list[str]) -> None:
 def test_features_of_another_shape(features: torch.Tensor) -> None:
     with pytest.raises(InvalidInput, match=r"features of shape \(…, 3\)"):
         GaussianPolicy(3, 2)(features)
+
+
+def test_images_are_to_be_flattened() -> None:
+    with pytest.raises(
+        InvalidInput, match=r"policy\(observation.flatten\(1\)\) with CategoricalPolicy\(features=48, …\)"
+    ):
+        CategoricalPolicy(48, 2)(torch.zeros(2, 4, 4, 3))
+
+
+@pytest.mark.parametrize(
+    "policy", [CategoricalPolicy(3, 2), GaussianPolicy(3, 2, covariance="full"), BetaPolicy(3, 2), MixturePolicy(3, 2)]
+)
+def test_an_empty_batch(policy: Policy) -> None:
+    assert policy(torch.zeros(0, 3)).sample().shape[0] == 0
 
 
 @pytest.mark.parametrize("features", [None, "state"])
@@ -121,6 +134,25 @@ def test_a_layer_that_overflows() -> None:
         policy.network[layer].weight.data.abs_().mul_(1e20)
     with pytest.raises(NonFinite, match=r"layer 'network.2' returns inf at index \(0, \d+\).*Normalize the obs"):
         policy(torch.full((1, 3), 1.0))
+
+
+def test_a_layer_too_large_for_a_density() -> None:
+    policy = GaussianPolicy(3, 2, hidden=())
+    policy.network[0].weight.data.fill_(1e25)
+    with pytest.raises(NonFinite, match=r"layer 'network.0' returns 3e\+25 at index \(0, 0\), whose square overflows"):
+        policy(torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("squash", [False, True])
+def test_the_entropy_of_a_mixture_is_not_exact(squash: bool) -> None:
+    policy = MixturePolicy(1, 1, squash=squash)
+
+    def program(policy: Policy) -> None:
+        ppgrad.reward("r", ppgrad.policy("a", policy(torch.ones(1))).sum())
+
+    with pytest.raises(ppgrad.InvalidProgram, match=r"'a'.*only an estimate.*exact=False"):
+        ppgrad.gradient(ppgrad.MaxEntReturn(exact=True), program, args=(policy,), seed=0)
+    ppgrad.gradient(ppgrad.MaxEntReturn(), program, args=(policy,), seed=0)
 
 
 @pytest.mark.parametrize("estimator", [Pathwise(), ScoreFunction()], ids=["pathwise", "score"])

@@ -186,8 +186,8 @@ def test_it_starts_at_the_scale(options: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("covariance", ["constant", "full"])
-@pytest.mark.parametrize("state_dependent", [None, False])
-def test_it_starts_at_a_cholesky_factor(covariance: str, state_dependent: bool | None) -> None:
+@pytest.mark.parametrize("state_dependent", [True, False])
+def test_it_starts_at_a_cholesky_factor(covariance: str, state_dependent: bool) -> None:
     factor = torch.linalg.cholesky(torch.tensor([[1.0, 0.6], [0.6, 2.0]]))
     fn = GaussianPolicy(3, 2, covariance=covariance, state_dependent=state_dependent, scale=factor)(torch.randn(4, 3))
     torch.testing.assert_close(fn.scale_tril, factor.expand(4, 2, 2))
@@ -200,7 +200,7 @@ def test_what_is_learned() -> None:
         return {name for name, _ in GaussianPolicy(3, 2, hidden=(), **options).named_parameters()}
 
     mean = {"mean.0.weight", "mean.0.bias"}
-    assert names(covariance="constant") == mean
+    assert names(covariance="constant") == names(covariance="constant", state_dependent=True) == mean
     assert names(covariance="full", state_dependent=False) == mean | {"spread"}
     assert names(covariance="full") == {"network.0.weight", "network.0.bias"}
     assert names(covariance="full", shared=False) == mean | {"spread_network.0.weight", "spread_network.0.bias"}
