@@ -42,7 +42,7 @@ def policy(
     return pyro.sample(name, fn, obs=obs, infer={**(infer or {}), "policy": True, "context": context})
 
 
-def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = None) -> None:
+def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = None, predicted: bool = False) -> None:
     """A reward site: the objective adds up its values.
 
     Under Pyro's own ELBOs it is a log factor, which makes control an inference problem.
@@ -51,6 +51,8 @@ def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = 
         name: the site.
         value: shaped like the plates around it, or broadcastable to them.
         time: the exponent of the discount; None counts the reward sites before this one.
+        predicted: a critic's prediction of what is still to come: part of the objective, not of the returns
+            that training reports.
 
     Raises:
         InvalidProgram: ``value`` does not broadcast to the plates around it.
@@ -62,7 +64,7 @@ def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = 
         value = value.to(torch.get_default_dtype())
     factor = _Earned(value, has_rsample=True, validate_args=False)
     observed = value.new_empty(factor.shape())
-    infer = {"is_auxiliary": True, "reward": True, "time": time}
+    infer = {"is_auxiliary": True, "reward": True, "time": time, "predicted": predicted}
     if not am_i_wrapped():
         pyro.sample(name, factor, obs=observed, infer=infer)
         return

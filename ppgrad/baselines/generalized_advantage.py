@@ -18,10 +18,11 @@ from ppgrad.core.draw import Chain
 class GeneralizedAdvantage(Baseline):
     """A_t = Σ_l λ^l δ_{t+l}, δ_t = r_t + V(s_{t+1}) − V(s_t), in place of the return to come less V(s_t).
 
-    t counts the sites that share this baseline, in program order; r_t is all that is earned between two of
-    them, discounted by the objective, and V the critic, 0 after the last of them and where a site's
-    ``infer={"active": …}`` is false. With λ = 1 it is `Critic`, and unbiased. Below, and with ``steps``, what the
-    critic gets wrong is bias, and what it gets right is variance less. The critic is regressed on A_t + V(s_t).
+    t counts the sites that share this baseline, in program order; r_t is all that is earned between two of them,
+    discounted by the objective, and V the critic, 0 after the last of them and where a site's ``infer={"active":
+    …}`` is false: what ``rollout(…, bootstrap=V)`` expects after a time limit is earned. With λ = 1 it is `Critic`,
+    and unbiased. Below, and with ``steps``, what the critic gets wrong is bias, and what it gets right is variance
+    less. The critic is regressed on A_t + V(s_t).
 
     Args:
         critic: predicts the return to come from the site's context, ``Critic(module)``.

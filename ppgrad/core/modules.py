@@ -58,7 +58,17 @@ def fit_to_signal(values: Tensor, signal: Tensor, site: str, what: str = "critic
     )
 
 
-def frozen(module: torch.nn.Module) -> Callable[..., Tensor]:
-    """``module`` as a function that passes gradients to its inputs, and none to its parameters."""
-    state = {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
-    return lambda *inputs: torch.func.functional_call(module, state, inputs)
+class Frozen:
+    """``module`` as a function that passes gradients to its inputs, and none to its parameters.
+
+    A program that holds one does not train it: it has no attributes for `ppgrad.engine.held` to look into.
+    """
+
+    __slots__ = ("_module",)
+
+    def __init__(self, module: torch.nn.Module):
+        self._module = module
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        tensors = [*self._module.named_parameters(), *self._module.named_buffers()]
+        return torch.func.functional_call(self._module, {name: tensor.detach() for name, tensor in tensors}, inputs)

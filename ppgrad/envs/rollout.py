@@ -18,6 +18,8 @@ from torch.utils._pytree import tree_leaves
 
 from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
 from ppgrad.core.distributions import distribution_name
+from ppgrad.core.generators import draws_up_front
+from ppgrad.core.modules import Frozen, fit_to_signal
 from ppgrad.envs.environment import Play, where_alive
 from ppgrad.envs.spaces import ActionSpace
 from ppgrad.sites import policy as policy_site
@@ -68,6 +70,7 @@ def rollout(
     horizon: int,
     *,
     episodes: int = 1,
+    bootstrap: torch.nn.Module | None = None,
 ) -> Callable[[], Episodes]:
     """A Pyro program that plays episodes: a_t ~ π(·|o_t), r_t, for t = 0 … horizon − 1.
 
@@ -78,6 +81,11 @@ def rollout(
     sees a score of it. Where the environment is not ``differentiable`` the policy sites say so, in
     ``infer["differentiable"]``: the score function serves them, and what differentiates the cost is refused.
 
+    Without ``bootstrap`` the objective is the return up to the horizon, or to where the environment cuts an
+    episode off: such an end counts like a terminal state. With it V(o), the return that is expected from there,
+    is earned at ``v_t`` by an episode that was cut off before step t: what is estimated is the gradient of the sum, and
+    as much of the endless return's as V is right.
+
     As in any Pyro program the objective adds up over the plate: it is ``episodes`` times the expected
     return of one. Discounts belong to the objective: ``ExpectedReturn(discount=0.99)``.
 
@@ -87,6 +95,8 @@ def rollout(
             ``(episodes,)``. A module's parameters are named after it: ``policy.weight``.
         horizon: the most steps of an episode.
         episodes: how many episodes one run plays.
+        bootstrap: V, a module from observations to ``(episodes,)`` numbers, such as that of a critic; the program
+            does not train it.
 
     Returns:
         The program; it takes no arguments and returns `Episodes`.
@@ -106,9 +116,12 @@ def rollout(
     >>> list(ppgrad.gradient(score, program, seed=0))
     ['gain.weight']
     """
-    for name, value in (("horizon", horizon), ("episodes", episodes)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InvalidInput(f"rollout({name}={value!r}): {name} is an integer from 1 up.")
+    for name, number in (("horizon", horizon), ("episodes", episodes)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InvalidInput(f"rollout({name}={number!r}): {name} is an integer from 1 up.")
+    if bootstrap is not None and not isinstance(bootstrap, torch.nn.Module):
+        raise InvalidInput(f"rollout(bootstrap={bootstrap!r}): write a torch.nn.Module from observations to numbers.")
+    value = None if bootstrap is None else Frozen(bootstrap)
     _check_environment(env)
     if not callable(policy) or inspect.isclass(policy):
         raise InvalidInput(
@@ -142,6 +155,9 @@ def rollout(
                 seen = f"The observation after step {t}, which site 'a_{t + 1}' reads,"
                 observation = numbers.seen(where_alive(alive, play.observation, observation), seen)
                 terminated = terminated | (alive & step.terminated)
+                cut_off = alive & ~step.terminated & (step.truncated | (t == horizon - 1))
+                if value is not None and (t == horizon - 1 or (play.stops_early and cut_off.any())):
+                    _earn_prediction(f"v_{t + 1}", value, observation, cut_off, t + 1)
                 alive = alive & ~step.terminated & ~step.truncated
                 if play.stops_early and not alive.any():
                     break
@@ -153,6 +169,14 @@ def rollout(
             return Episodes(returns.detach(), lengths, terminated, ~terminated, observation)
 
     return program
+
+
+def _earn_prediction(
+    name: str, bootstrap: Callable[[Any], Tensor], observation: Any, cut_off: Tensor, time: int
+) -> None:
+    """What is expected to come after the end of episodes that were cut off."""
+    expected = fit_to_signal(bootstrap(observation)[None, None], cut_off[None, None], name, "bootstrap")[0, 0]
+    reward_site(name, torch.where(cut_off, expected, torch.zeros_like(expected)), time=time, predicted=True)
 
 
 def _check_environment(env: Any) -> None:
@@ -238,7 +262,9 @@ def _nonfinite(tensor: Tensor, what: str) -> NonFinite:
 
 
 def _told(condition: Tensor) -> bool:
-    """Whether a condition holds, as far as can be told: under vmap each lane has its own, and nobody can."""
+    """Whether a condition holds, as far as can be told: not under vmap, where each lane has its own, nor in a trace."""
+    if draws_up_front():
+        return False
     try:
         return bool(condition)
     except RuntimeError as error:

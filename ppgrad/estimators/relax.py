@@ -13,7 +13,7 @@ from torch import Tensor
 from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.discrete import element, for_event
 from ppgrad.core.distributions import distribution_name, not_reparameterized, undifferentiable_density
-from ppgrad.core.modules import frozen, predicted
+from ppgrad.core.modules import Frozen, predicted
 from ppgrad.core.relaxation import (
     as_value,
     category_logits,
@@ -75,7 +75,7 @@ class RELAX(Estimator):
         return Sample(as_value(fn, drawn), {"logits": logits, "noise": noise, "again": again})
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
-        call = frozen(self.module)
+        call = Frozen(self.module)
         if "path" in draw.extras:
             control = self._control(call, draw.extras["path"], draw, signal)
             return draw.log_prob * (signal.value - control.detach()) + control

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.discrete import for_event, logits, mean_of_others, needs_particles, not_bernoulli
-from ppgrad.core.modules import frozen
+from ppgrad.core.modules import Frozen
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Rodeo(Estimator):
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         phi = _flat(draw.extras["logits"], draw)
-        module = None if self.module is None else frozen(self.module)
+        module = None if self.module is None else Frozen(self.module)
         return (phi * self._estimate(draw, signal, module).detach()).sum(-1)
 
     def own_loss(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:

@@ -432,3 +432,84 @@ def test_nan_is_named(what: str, words: list[str]) -> None:
             call()
         assert all(word in str(caught.value) for word in words), str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+class Fifty(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(50.0))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.value.expand(observation.shape[:-1])
+
+
+@pytest.mark.parametrize("env", [CartPole(), GymnasiumEnv("CartPole-v1", max_episode_steps=3)], ids=repr)
+def test_what_is_expected_after_the_horizon_or_a_time_limit_counts(env: object) -> None:
+    policy = Logits()
+    horizon = 3 if isinstance(env, CartPole) else 5
+    program = ppgrad.rollout(env, policy, horizon, episodes=4, bootstrap=Fifty())
+    objective = ExpectedReturn(ScoreFunction(LeaveOneOut(over="episodes")), discount=0.9)
+    assert -objective.loss(program, None) / 4 == pytest.approx(1 + 0.9 + 0.81 + 0.729 * 50)
+    assert set(ppgrad.gradient(objective, program)) == {f"policy.{name}" for name, _ in policy.named_parameters()}
+    history = ppgrad.fit(objective, program, steps=2, progress=False)
+    assert set(history.metrics["rollout/ep_rew_mean"]) == {3.0}, "predictions are not earned"
+
+
+def test_nothing_is_expected_after_a_terminal_state() -> None:
+    program = ppgrad.rollout(CartPole(), Logits(), 200, episodes=4, bootstrap=Fifty())
+    with pyro.poutine.trace() as run:
+        episodes = program()
+    torch.testing.assert_close(run.trace.nodes["v_200"]["fn"].log_factor, 50.0 * episodes.truncated)
+
+
+def test_a_gradient_goes_through_the_state_that_is_valued() -> None:
+    value = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Flatten(0))
+    env, policy = LinearQuadratic(), Linear((1.0, 1.0))
+    found = ppgrad.gradient(ExpectedReturn(Pathwise()), ppgrad.rollout(env, policy, 3, bootstrap=value), seed=0)
+    plain = ppgrad.gradient(ExpectedReturn(Pathwise()), ppgrad.rollout(env, policy, 3), seed=0)
+    assert set(found) == set(plain) == {"policy.gain"}
+    assert not torch.equal(found["policy.gain"], plain["policy.gain"])
+
+
+def test_a_compiled_program_knows_what_the_critic_has_learned() -> None:
+    value = Fifty()
+    program = ppgrad.rollout(CartPole(), Logits(), 3, episodes=2, bootstrap=value)
+    objective = ExpectedReturn(ScoreFunction(), compile="eager")
+    assert objective.loss(program, None) == pytest.approx(-106)
+    with torch.no_grad():
+        value.value.fill_(10.0)
+    assert objective.loss(program, None) == pytest.approx(-26)
+
+
+def test_a_bootstrap_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"rollout\(bootstrap=50\.0\): write a torch\.nn\.Module"):
+        ppgrad.rollout(CartPole(), Logits(), 3, bootstrap=50.0)
+    with pytest.raises(InvalidProgram, match="bootstrap of site 'v_3' returned shape"):
+        ppgrad.rollout(CartPole(), Logits(), 3, episodes=2, bootstrap=nn.Linear(4, 2))()
+
+
+@pytest.mark.parametrize(
+    ("env", "policy"),
+    [
+        (LinearQuadratic(noise=0.1), Linear()),
+        (Pendulum(), GaussianPolicy(3, 1, squash=True, bounds=(-2.0, 2.0))),
+        (Pendulum(), BetaPolicy(3, 1, bounds=(-2.0, 2.0))),
+        (CartPole(), ppgrad.CategoricalPolicy(4, 2)),
+        (MountainCarContinuous(), GaussianPolicy(2, 1, covariance="full")),
+        (BallWithWall(), GaussianPolicy(2, 1)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_rollout_compiles(env: Environment, policy: nn.Module) -> None:
+    """Traced, by a backend that runs the graph as it is: the same mean as uncompiled."""
+    program = ppgrad.rollout(env, policy, 3, episodes=8)
+    results = [
+        ppgrad.measure(ExpectedReturn(ScoreFunction(), compile=how), program, replicates=400, seed=seed)
+        for seed, how in enumerate((False, "eager"))
+    ]
+    assert any((result.variance[name] > 0).any() for result in results for name in result.variance)
+    for name in results[0].draws:
+        eager, traced = (result.draws[name].double().flatten(1).numpy() for result in results)
+        told = stats.ttest_ind(eager, traced, equal_var=False)
+        moving = (eager.var(0) > 0) | (traced.var(0) > 0)
+        assert (told.pvalue[moving] > FAILURE_RATE / moving.size).all()
