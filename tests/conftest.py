@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
+
+with suppress(ModuleNotFoundError):  # tests of analysis run without torch, too
+    import tests.engine.simulated_device  # noqa: F401  before the first backward pass
 
 
 @pytest.fixture(autouse=True)

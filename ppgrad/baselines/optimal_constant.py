@@ -38,8 +38,8 @@ class OptimalConstant(Baseline):
         score = -pilot.effects["constant"]
         centred = score - score.mean(1, keepdim=True)
         variance = centred.square().sum()
-        constant = (centred * pilot.total).sum() / variance if variance > 0 else torch.zeros(())
-        return {"constant": constant}
+        constant = (centred * pilot.total).sum() / variance
+        return {"constant": torch.where(variance > 0, constant, 0.0)}
 
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         return torch.zeros_like(signal.value) + memory.get("constant", 0.0)

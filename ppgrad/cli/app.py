@@ -69,6 +69,9 @@ def compare(
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the gradient once; it takes a while, and then each is faster.")
     ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="Where problem() makes its tensors: cpu, cuda, cuda:1, … Default: torch's own.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An argument of problem(), such as covariance=full."),
@@ -80,7 +83,7 @@ def compare(
     Estimators are words: ESTIMATOR[+BASELINE[=ARGUMENT]][@PARTICLES], as in score+loo=episodes@4.
     """
     _plain_messages()
-    with _explained(traceback):
+    with _explained(traceback), _on_device(device):
         comparison, files = _compare(path, estimators, replicates, particles, seed, out, compile, settings or [])
     _print_report(comparison, files)
 
@@ -111,6 +114,9 @@ def train(
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the gradient once; it takes a while, and then each is faster.")
     ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="Where problem() makes its tensors: cpu, cuda, cuda:1, … Default: torch's own.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An argument of problem(), such as covariance=full."),
@@ -142,7 +148,7 @@ def train(
     }
     from ppgrad.cli.training import train_problem
 
-    with _explained(traceback):
+    with _explained(traceback), _on_device(device):
         history, files = train_problem(path, settings or [], given, out)
     _print_history(history, files)
 
@@ -164,6 +170,14 @@ def _explained(traceback: bool) -> Iterator[None]:
             raise
         told, *_ = str(error).split("Trace Shapes:")  # Pyro appends a table of the sites
         _fail(f"{type(error).__name__}: {told.strip()} (--traceback shows where)")
+
+
+@contextmanager
+def _on_device(name: str | None) -> Iterator[None]:
+    from ppgrad.cli.devices import on_device
+
+    with on_device(name):
+        yield
 
 
 def _print_history(history: History, files: list[Path]) -> None:

@@ -37,6 +37,20 @@ def without_mask(fn: dist.TorchDistribution) -> dist.TorchDistribution:
     return fn
 
 
+def tensor_of(fn: Distribution) -> Tensor:
+    """A tensor that ``fn`` is made of, of real numbers if there is one: its device is that of the draws."""
+    found = sorted(_tensors_of(fn), key=torch.is_floating_point)
+    return found[-1] if found else torch.zeros(())
+
+
+def _tensors_of(fn: Distribution) -> Iterator[Tensor]:
+    for value in vars(fn).values():
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Distribution):
+            yield from _tensors_of(value)
+
+
 def unvalidated(fn: dist.TorchDistribution) -> dist.TorchDistribution:
     """A copy of ``fn`` that evaluates its density outside of its support, too."""
     other = copy.copy(fn)
@@ -172,7 +186,7 @@ def _bounds(fn: dist.TorchDistribution) -> Iterator[Tensor]:
     for side in ("lower_bound", "upper_bound"):
         limit = getattr(support, side, None)
         if limit is not None:
-            yield torch.as_tensor(limit, dtype=torch.get_default_dtype())
+            yield limit if isinstance(limit, Tensor) else torch.tensor(float(limit))
 
 
 def _moves(bound: Tensor) -> bool:

@@ -94,6 +94,7 @@ class Signal:
             respect to the value in the branch of each alternative.
         others: where lanes share a cost, the mean cost of the lanes that do not share this one's.
         without: where lanes share a cost, what it is expected to be without this lane.
+        like: has the dtype and the device of the costs; needed where there may be none.
 
     ``cache`` holds what was predicted of it, so that no network runs twice, and ``regressed`` what a critic
     learned from.
@@ -109,6 +110,7 @@ class Signal:
         gradients: Tensor | None = None,
         others: Tensor | None = None,
         without: Tensor | None = None,
+        like: Tensor | None = None,
     ):
         self._parts = parts
         self._plates = plates
@@ -118,6 +120,7 @@ class Signal:
         self._gradients = gradients
         self.others = others
         self.without = without
+        self._like = next(iter(parts.values()), like)
         self.chain = Chain()
         self.place = 0
         self.cache: dict[Any, Tensor] = {}
@@ -191,6 +194,7 @@ class Signal:
             together([signal._gradients for signal in signals], 1 + dim),
             together([signal.others for signal in signals], dim),
             together([signal.without for signal in signals], dim),
+            signals[0]._like,
         )
 
     @cached_property
@@ -208,7 +212,9 @@ class Signal:
         for plates, cost in parts.items():
             reduced = sum_plates(cost, plates - self._plates)
             total = reduced if total is None else total + reduced
-        return torch.zeros(1, 1) if total is None else total
+        if total is not None:
+            return total
+        return torch.zeros(1, 1) if self._like is None else self._like.new_zeros(1, 1)
 
 
 def _given(tensor: Tensor | None) -> Tensor:

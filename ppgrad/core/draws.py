@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, MultivariateNormal
 
 from ppgrad.core.discrete import element
-from ppgrad.core.distributions import distribution_name, without_mask
+from ppgrad.core.distributions import distribution_name, tensor_of, without_mask
 from ppgrad.core.errors import InvalidAssignment
 from ppgrad.core.estimator import Draws, SiteInfo
 
@@ -44,8 +44,15 @@ class Antithetic(Draws):
     Source: Owen (2013), Monte Carlo theory, methods and examples, section 8.2.
     """
 
-    def uniforms(self, particles: int, dimensions: int) -> Tensor:
-        half = _inside(torch.rand((particles + 1) // 2, dimensions))
+    def uniforms(
+        self,
+        particles: int,
+        dimensions: int,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        half = _inside(torch.rand((particles + 1) // 2, dimensions, dtype=dtype, device=device))
         return torch.cat([half, 1 - half])[:particles]
 
 
@@ -60,8 +67,15 @@ class QuasiMonteCarlo(Draws):
     Cranley & Patterson (1976).
     """
 
-    def uniforms(self, particles: int, dimensions: int) -> Tensor:
-        shift = torch.rand(dimensions)
+    def uniforms(
+        self,
+        particles: int,
+        dimensions: int,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        shift = torch.rand(dimensions, dtype=dtype, device=device)
         return _inside((_sobol(particles, dimensions).to(shift) + shift) % 1.0)
 
 
@@ -82,7 +96,7 @@ def _inside(uniform: Tensor) -> Tensor:
 def no_quantile(fn: TorchDistribution) -> str | None:
     """Why ``fn`` cannot be drawn from uniform noise, or None if it can."""
     try:
-        quantile(fn, torch.full(fn.shape(), 0.5))
+        quantile(fn, tensor_of(fn).new_full(fn.shape(), 0.5))
     except NotImplementedError:
         return f"{distribution_name(fn)} has no quantile function to draw from uniform noise with"
     return None

@@ -100,8 +100,15 @@ class Draws(ABC):
     """Uniform noise for all particles of a gradient, uniform for each particle alone."""
 
     @abstractmethod
-    def uniforms(self, particles: int, dimensions: int) -> Tensor:
-        """Noise in (0, 1) of shape ``(particles, dimensions)``."""
+    def uniforms(
+        self,
+        particles: int,
+        dimensions: int,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        """Noise in (0, 1) of shape ``(particles, dimensions)``; None for torch's defaults."""
 
 
 class _Member:

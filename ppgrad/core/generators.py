@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import pyro
+import torch
+from torch import Tensor
 
 
 class Stream(Protocol):
@@ -38,8 +41,8 @@ def draws_up_front() -> bool:
 
 
 def generator_state() -> Any:
-    """The state that `restore_generators` takes: of torch's, NumPy's and Python's generators, or of the stream."""
-    return _stream[-1].position() if _stream else pyro.util.get_rng_state()
+    """The state that `restore_generators` takes: of every generator, or of the stream."""
+    return _stream[-1].position() if _stream else random_state()
 
 
 def restore_generators(state: Any) -> None:
@@ -47,4 +50,45 @@ def restore_generators(state: Any) -> None:
     if _stream:
         _stream[-1].go_back(state)
     else:
-        pyro.util.set_rng_state(state)
+        set_random_state(state)
+
+
+def random_state() -> Any:
+    """The state of torch's, NumPy's and Python's generators, and of those of an accelerator in use."""
+    return pyro.util.get_rng_state(), accelerator_state()
+
+
+def set_random_state(state: Any) -> None:
+    """Set the generators to what `random_state` saw."""
+    host, accelerator = state
+    pyro.util.set_rng_state(host)
+    set_accelerator_state(accelerator)
+
+
+def accelerator_state() -> list[Tensor]:
+    """The state of the generator of each device of an accelerator; empty where none is in use."""
+    module = _accelerator()
+    if module is None:
+        return []
+    return module.get_rng_state_all() if hasattr(module, "get_rng_state_all") else [module.get_rng_state()]
+
+
+def set_accelerator_state(state: Sequence[Tensor]) -> None:
+    """Set the generators to what `accelerator_state` saw; a machine with fewer devices has no use for the rest."""
+    module = _accelerator()
+    if module is None or not state:
+        return
+    if hasattr(module, "set_rng_state_all"):
+        module.set_rng_state_all(state[: module.device_count()])
+    else:
+        module.set_rng_state(state[0])
+
+
+def _accelerator() -> Any:
+    """Torch's module of the accelerator that is in use, such as ``torch.cuda``; None for none."""
+    device = torch._C._get_accelerator()
+    if device.type == "cpu":
+        return None
+    module = torch.get_device_module(device)
+    is_in_use = module.is_available() and getattr(module, "is_initialized", module.is_available)()
+    return module if is_in_use else None

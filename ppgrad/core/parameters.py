@@ -130,7 +130,7 @@ def _constants(base: TorchDistribution) -> dict[str, Any]:
 
 def _flat(free: Tensor, constraint: constraints.Constraint) -> Tensor:
     if constraint is constraints.lower_cholesky:
-        rows, columns = torch.tril_indices(free.shape[-1], free.shape[-1])
+        rows, columns = torch.tril_indices(free.shape[-1], free.shape[-1], device=free.device)
         return free[..., rows, columns]
     return free.reshape(*free.shape[: free.dim() - _event_dim(free, constraint)], -1)
 
@@ -138,9 +138,9 @@ def _flat(free: Tensor, constraint: constraints.Constraint) -> Tensor:
 def _unflat(numbers: Tensor, like: Tensor, constraint: constraints.Constraint) -> Tensor:
     if constraint is constraints.lower_cholesky:
         size = like.shape[-1]
-        rows, columns = torch.tril_indices(size, size)
-        place = torch.zeros(size, size, dtype=torch.long)
-        place[rows, columns] = torch.arange(len(rows))
+        rows, columns = torch.tril_indices(size, size, device=numbers.device)
+        place = torch.zeros(size, size, dtype=torch.long, device=numbers.device)
+        place[rows, columns] = torch.arange(len(rows), device=numbers.device)
         full = numbers.index_select(-1, place.reshape(-1)).reshape(*numbers.shape[:-1], size, size)
         return full.tril()
     own = like.shape[like.dim() - _event_dim(like, constraint) :]

@@ -112,14 +112,14 @@ def attach_alternatives(
         elements: list[Tensor | None] = [None]
         if estimator.element_by_element:
             coupled = site.plates if couples_lanes else site.plates - (site.plates if later is None else later)
-            elements = list(_elements(site, coupled))
+            elements = list(_elements(site, coupled, run.tensors[i]["value"].device))
         count(site.name, drawn.alternatives * len(elements))
         if couples_lanes and estimator.relaxes:
             _check_no_scores_later(site, estimator, entries[i + 1 :])
         scope = _Scope(site, site.plates if couples_lanes else coupled, estimator)
         kept = run.tensors[i]
         lanes = kept["log_prob"].shape[:2]
-        kept["base"] = scope.reduced(drawn_costs[i])
+        kept["base"] = scope.reduced(drawn_costs[i], kept["log_prob"])
         kept["alternatives"], kept["relaxed"], kept["gradients"] = [], [], []
         like = torch.zeros(*lanes, *site.fn.shape(), dtype=kept["value"].dtype, device=kept["value"].device)
         for alternative in range(drawn.alternatives):
@@ -131,9 +131,11 @@ def attach_alternatives(
                 else:
                     with torch.set_grad_enabled(torch.is_grad_enabled() and estimator.relaxes):
                         costs = [scope.downstream(replay(branch).entries) for branch in branches]
-            kept["alternatives"].append(_assembled(elements, [scope.reduced(parts) for parts in costs]))
+            kept["alternatives"].append(
+                _assembled(elements, [scope.reduced(parts, kept["log_prob"]) for parts in costs])
+            )
             if estimator.relaxes:
-                kept["relaxed"].append(_total(costs[0], lanes))
+                kept["relaxed"].append(_total(costs[0], kept["log_prob"]))
 
 
 def _check_no_scores_later(site: Site, estimator: Estimator, later: Sequence[Replayed]) -> None:
@@ -174,7 +176,7 @@ def event_dim_of(site: Site) -> int:
     return len(site.fn.event_shape)
 
 
-def _elements(site: Site, coupled: Plates) -> Iterator[Tensor | None]:
+def _elements(site: Site, coupled: Plates, device: torch.device) -> Iterator[Tensor | None]:
     """Masks of shape batch + event, one for each set of elements that may change together."""
     shape = site.fn.shape()
     batch = len(site.fn.batch_shape)
@@ -184,9 +186,9 @@ def _elements(site: Site, coupled: Plates) -> Iterator[Tensor | None]:
         yield None
         return
     for place in itertools.product(*(range(shape[dim]) for dim in dims)):
-        mask = torch.ones(shape, dtype=torch.bool)
+        mask = torch.ones(shape, dtype=torch.bool, device=device)
         for dim, index in zip(dims, place, strict=True):
-            axis = torch.arange(shape[dim]) == index
+            axis = torch.arange(shape[dim], device=device) == index
             mask &= axis.reshape([-1 if d == dim else 1 for d in range(len(shape))])
         yield mask
 
@@ -213,9 +215,12 @@ class _Scope:
         place = next(i for i, entry in enumerate(entries) if entry.name == self._site.name)
         return downstream_costs(entries)[place]
 
-    def reduced(self, parts: Sums) -> Tensor:
-        """``parts`` summed to the plates whose elements are apart: lanes + batch (+ ones for the event)."""
-        total = Signal(parts, self._plates).value
+    def reduced(self, parts: Sums, like: Tensor) -> Tensor:
+        """``parts`` summed to the plates whose elements are apart: lanes + batch (+ ones for the event).
+
+        With no parts it is a zero of the dtype and the device of ``like``.
+        """
+        total = Signal(parts, self._plates, like=like).value
         depth = min(self._batch, total.dim() - 2)
         shape = total.shape[total.dim() - depth :]
         missing = self._batch - depth
@@ -231,9 +236,10 @@ def _assembled(elements: list[Tensor | None], costs: list[Tensor]) -> Tensor:
     return torch.stack([mask * cost for mask, cost in places if mask is not None]).sum(0)
 
 
-def _total(parts: Sums, lanes: torch.Size) -> Tensor:
-    """All of ``parts``, every cost counted once, with the graph: a number for each lane."""
-    return torch.stack([torch.zeros(lanes), *(sum_lane(cost).expand(lanes) for cost in parts.values())]).sum(0)
+def _total(parts: Sums, like: Tensor) -> Tensor:
+    """All of ``parts``, every cost counted once, with the graph: a number for each lane of ``like``."""
+    lanes = like.shape[:2]
+    return torch.stack([like.new_zeros(lanes), *(sum_lane(cost).expand(lanes) for cost in parts.values())]).sum(0)
 
 
 def _differentiated(
@@ -243,7 +249,7 @@ def _differentiated(
 
     def cost(shift: Tensor) -> tuple[Tensor, Sums]:
         parts = scope.downstream(replay(replace(branch, shift=shift)).entries)
-        return _total(parts, like.shape[:2]), parts
+        return _total(parts, like), parts
 
     if in_vmap:
         total, pull_back, parts = torch.func.vjp(cost, like, has_aux=True)  # type: ignore[misc]

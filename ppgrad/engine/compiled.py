@@ -15,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from ppgrad.core.errors import InvalidProgram, NoCompiler, Unsupported
+from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.lanes import CannotVectorize, vectorizable
 from ppgrad.engine.upfront import Kind, drawing_up_front
 
@@ -80,7 +81,7 @@ def compiled(function: Callable[[Any], Any], inputs: Any, name: str, backend: st
 
     if backend in _without_compiler:
         return None
-    state = torch.get_rng_state()
+    state = random_state()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's own parts, while they compile
@@ -89,7 +90,7 @@ def compiled(function: Callable[[Any], Any], inputs: Any, name: str, backend: st
         if not any(isinstance(cause, InvalidCxxCompiler) for cause in _causes(error)):
             raise
     finally:
-        torch.set_rng_state(state)
+        set_random_state(state)
     _without_compiler.add(backend)
     warnings.warn(
         "No C++ compiler was found, so nothing is compiled. Install one, such as g++, or write compile=False.",

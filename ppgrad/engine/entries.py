@@ -66,7 +66,15 @@ class Record:
         for entry, parts in zip(self.entries, downstream_costs(self.entries, detached=True), strict=True):
             if entry.draw is None or entry.estimator is None:
                 continue
-            signal = Signal(parts, entry.plates, entry.alternatives, entry.base, entry.relaxed, entry.gradients)
+            signal = Signal(
+                parts,
+                entry.plates,
+                entry.alternatives,
+                entry.base,
+                entry.relaxed,
+                entry.gradients,
+                like=entry.draw.log_prob,
+            )
             if entry.estimator.looks_ahead:  # for the others draws and signals would hold each other in memory
                 chains.setdefault((entry.estimator, entry.plates), Chain()).append(entry.draw, signal)
             served.append((entry.draw, signal, entry.estimator))

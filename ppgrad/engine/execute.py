@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ppgrad.core import (
-    Draws,
     InvalidInput,
     Memory,
     PpgradError,
@@ -27,7 +26,7 @@ from ppgrad.engine.entries import Record
 from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.keep import keep
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
-from ppgrad.engine.noise import shared_noise
+from ppgrad.engine.noise import NoiseSite, shared_noise
 from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
 from ppgrad.engine.recording import record_of
 from ppgrad.engine.stopped import stopped_terms
@@ -83,7 +82,7 @@ class Executor:
     alternatives: dict[str, int] = field(default_factory=dict)
     max_looped: int | None = None
     discounts: Callable[[Sequence[Site]], Sequence[float]] | None = None
-    noises: dict[str, tuple[Draws, torch.Size]] = field(default_factory=dict)
+    noises: dict[str, NoiseSite] = field(default_factory=dict)
     checks_after: bool = True
     together: bool = True
 
@@ -290,16 +289,16 @@ class Executor:
 
     def first_branch(self) -> dict[str, Tensor]:
         """The grid index of the first point at every summed-over site."""
-        return {name: torch.zeros(site.shape, dtype=torch.long) for name, site in self.grid.items()}
+        return {name: torch.zeros(site.shape, dtype=torch.long, device=site.device) for name, site in self.grid.items()}
 
     def grow(self, grew: GridGrew | SharedNoise) -> None:
         """Give a summed-over site the points that it needs, or one that shares noise its place in it."""
         if isinstance(grew, SharedNoise):
-            self.noises[grew.name] = (grew.draws, grew.shape)
+            self.noises[grew.name] = grew.site
             return
         old = self.grid.get(grew.name)
         joint = grew.joint | (old.joint if old else frozenset())
-        self.grid[grew.name] = GridSite(grew.size, joint)
+        self.grid[grew.name] = GridSite(grew.size, joint, grew.device)
         self._check_branches()
 
     def _check_shared(self, run: Run) -> None:
@@ -310,7 +309,7 @@ class Executor:
             if "log_weight" in kept and later is not None:
                 grid = self.grid[site.name]
                 if not site.plates - later <= grid.joint:
-                    raise GridGrew(site.name, grid.size, site.plates - later)
+                    raise GridGrew(site.name, grid.size, grid.device, site.plates - later)
 
     def _count_alternatives(self, name: str, count: int) -> None:
         self.alternatives[name] = count

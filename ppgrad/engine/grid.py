@@ -18,6 +18,7 @@ class GridSite:
 
     size: int
     joint: Plates
+    device: torch.device
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -38,8 +39,12 @@ def grid_indices(grid: Mapping[str, GridSite]) -> dict[str, Tensor]:
     """For each summed-over site its grid index in every lane, shape ``(points, *site.shape)``."""
     if not grid:
         return {}
-    axes = [torch.arange(site.size) for site in grid.values() for _ in range(math.prod(site.shape))]
+    device = next(iter(grid.values())).device
+    axes = [torch.arange(site.size, device=device) for site in grid.values() for _ in range(math.prod(site.shape))]
     table = torch.cartesian_prod(*axes).reshape(-1, len(axes))
     widths = [math.prod(site.shape) for site in grid.values()]
     columns = torch.split(table, widths, dim=1)
-    return {name: column.reshape(-1, *site.shape) for (name, site), column in zip(grid.items(), columns, strict=True)}
+    return {
+        name: column.reshape(-1, *site.shape).to(site.device)
+        for (name, site), column in zip(grid.items(), columns, strict=True)
+    }

@@ -81,11 +81,11 @@ def _between_values(fn: TorchDistribution, count: int) -> Ends:
     """From the first category of each element to its last, then between random ones."""
     logits = category_logits(fn).detach()
     size = logits.shape[-1]
-    first = torch.zeros(logits.shape[:-1], dtype=torch.long)
+    first = torch.zeros(logits.shape[:-1], dtype=torch.long, device=logits.device)
     ends = [(first, first + size - 1)]
     for _ in range(count - 1):
-        random = torch.randint(size, first.shape)
-        ends.append((random, (random + torch.randint(1, max(size, 2), first.shape)) % size))
+        random = torch.randint(size, first.shape, device=first.device)
+        ends.append((random, (random + torch.randint(1, max(size, 2), first.shape, device=first.device)) % size))
     for pair in ends:
         start, end = (torch.nn.functional.one_hot(index, size).to(logits.dtype) for index in pair)
         inside = [(1 - MARGIN) * weights + MARGIN / size for weights in (start, end)]
@@ -101,7 +101,7 @@ def _between_draws(fn: TorchDistribution, count: int) -> Ends:
             yield draws[2 * i], draws[2 * i + 1]
             continue
         low, high = draws.amin(0), draws.amax(0)
-        turned = torch.rand(low.shape) < (0.5 if i else 0.0)
+        turned = torch.rand(low.shape, device=low.device) < (0.5 if i else 0.0)
         yield torch.where(turned, high, low), torch.where(turned, low, high)
 
 
@@ -125,7 +125,7 @@ def _points(
     places: Sequence[float],
 ) -> list[Point]:
     """What is downstream of a site, at places on the line between two values of it."""
-    shares = torch.tensor(places, dtype=start.dtype).reshape(-1, *[1] * start.dim())
+    shares = torch.tensor(places, dtype=start.dtype, device=start.device).reshape(-1, *[1] * start.dim())
     moved = (start + shares * (end - start)).requires_grad_()
 
     def one(token: Tensor | float, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,10 +162,9 @@ def _downstream(executor: Executor, site: Site, values: Mapping[str, Tensor]) ->
     terms += [other.density for other in sites[first + 1 :] if other.is_random]
     # With weights of their own, so that jumps of two terms do not cancel.
     weighted = [(1 + 0.1 * i / len(terms)) * term.sum() for i, term in enumerate(terms)]
-    zero = torch.zeros(())
-    return torch.stack([zero, *weighted]).sum(), torch.stack(
-        [zero, *(term.detach().abs().sum() for term in terms)]
-    ).sum()
+    zero = sites[first].value.new_zeros((), dtype=torch.get_default_dtype())
+    sizes = [term.detach().abs().sum() for term in terms]
+    return torch.stack([zero, *weighted]).sum(), torch.stack([zero, *sizes]).sum()
 
 
 class _Held(Sampler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
@@ -24,19 +25,24 @@ def keep(sites: Sequence[Site], costs: Sequence[Tensor | None], together: bool) 
 
 
 def _kept(site: Site, cost: Tensor | None) -> dict[str, Any]:
-    tensors: dict[str, Any] = {} if cost is None else {"cost": cost}
+    tensors: dict[str, Any] = {} if cost is None else {"cost": _at_least_single(cost)}
     if site.kind == "reward" and not site.infer.get("predicted"):
-        tensors["reward"] = site.reward.detach()
+        tensors["reward"] = _at_least_single(site.reward.detach())
     if site.is_random and site.active is not None:
         tensors["active"] = site.active.expand(site.fn.batch_shape)
     estimator, drawn = site.estimator, site.drawn
     if estimator is not None and drawn is not None and drawn.grid_index is not None:
         tensors["log_weight"] = estimator.grid_log_weight(site.fn, site.value, drawn.grid_index)
     elif drawn is not None and _is_scored(site):
-        tensors |= {"value": site.value, "log_prob": site.density, "extras": dict(drawn.extras)}
+        tensors |= {"value": site.value, "log_prob": _at_least_single(site.density), "extras": dict(drawn.extras)}
         if site.context is not None:
             tensors["context"] = _tensors_only(site)
     return tensors
+
+
+def _at_least_single(term: Tensor) -> Tensor:
+    """A term that is to be added up, in single precision where it has less."""
+    return term.float() if term.is_floating_point() and torch.finfo(term.dtype).bits < 32 else term
 
 
 def _is_scored(site: Site) -> bool:

@@ -95,6 +95,7 @@ class LaneTensors(TorchFunctionMode):
     def __init__(self, token: Tensor | float, replacements: Mapping[int, Tensor]):
         super().__init__()
         self._token = token
+        self._tokens: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._replacements = replacements
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -104,8 +105,15 @@ class LaneTensors(TorchFunctionMode):
             kwargs = {key: self._replace(value) for key, value in kwargs.items()}
         result = func(*args, **kwargs)
         if func in self._uninitialised and isinstance(self._token, Tensor):
-            return result + self._token.to(result)
+            return result + self._token_like(result)
         return result
+
+    def _token_like(self, tensor: Tensor) -> Tensor:
+        """The token in the dtype and on the device of a tensor; it is moved there once."""
+        key = (tensor.dtype, tensor.device)
+        if key not in self._tokens:
+            self._tokens[key] = self._token.to(tensor)  # type: ignore[union-attr]
+        return self._tokens[key]
 
     def _replace(self, arg: Any) -> Any:
         if isinstance(arg, Tensor):

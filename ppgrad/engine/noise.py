@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
+from typing import NamedTuple
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Draws
+from ppgrad.core.distributions import tensor_of
 
 
-def shared_noise(noises: Mapping[str, tuple[Draws, torch.Size]], particles: int) -> dict[str, Tensor]:
+class NoiseSite(NamedTuple):
+    """A site that is drawn from noise that particles share: how they do, and what its noise looks like."""
+
+    draws: Draws
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+
+def noise_site(draws: Draws, fn: TorchDistribution) -> NoiseSite:
+    """The site of ``fn``; noise in less than single precision would be too coarse."""
+    like = tensor_of(fn)
+    return NoiseSite(draws, fn.shape(), torch.promote_types(like.dtype, torch.float32), like.device)
+
+
+def shared_noise(noises: Mapping[str, NoiseSite], particles: int) -> dict[str, Tensor]:
     """Uniform noise for each site, ``(particles, *shape)``; sites with the same draws share one sequence."""
     found: dict[str, Tensor] = {}
-    for kind in dict.fromkeys(draws for draws, _ in noises.values()):
-        shapes = {name: shape for name, (draws, shape) in noises.items() if draws == kind}
-        uniforms = kind.uniforms(particles, sum(shape.numel() for shape in shapes.values()))
-        parts = torch.split(uniforms, [shape.numel() for shape in shapes.values()], dim=1)
-        found |= {n: part.reshape(-1, *shape) for (n, shape), part in zip(shapes.items(), parts, strict=True)}
+    for kind in dict.fromkeys(site.draws for site in noises.values()):
+        alike = {name: site for name, site in noises.items() if site.draws == kind}
+        sizes = [site.shape.numel() for site in alike.values()]
+        dtype = reduce(torch.promote_types, [site.dtype for site in alike.values()])
+        device = next(iter(alike.values())).device
+        uniforms = kind.uniforms(particles, sum(sizes), dtype=dtype, device=device)
+        for (name, site), part in zip(alike.items(), torch.split(uniforms, sizes, dim=1), strict=True):
+            found[name] = part.reshape(-1, *site.shape).to(site.device, site.dtype)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -128,7 +129,17 @@ def nonfinite_explained(executor: Executor) -> Iterator[None]:
 
 
 def explain_nonfinite(executor: Executor) -> None:
-    """Run the program again and raise at the first site with a number that is not finite or in range."""
+    """Run the program again and raise at the first site with a number that is not finite or in range.
+
+    What the program itself says of it, as policies and environments do, goes first.
+    """
+    with aside(), pyro.validation_enabled(True):
+        try:
+            ordinary_run(executor)
+        except NonFinite:
+            raise
+        except Exception as error:
+            logging.getLogger("ppgrad").debug("Not explained by the program: %s", error)
     with aside(), pyro.validation_enabled(False):
         sites = ordinary_run(executor, watch=check_parameters)
         check_finite(sites, executor.costs(sites))

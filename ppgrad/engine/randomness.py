@@ -8,29 +8,31 @@ from contextlib import contextmanager
 import pyro
 import torch
 
+from ppgrad.core.generators import random_state, set_random_state
+
 
 @contextmanager
 def forked(seed: int | None) -> Iterator[None]:
-    """Run under ``seed``, then put torch's, NumPy's and Python's generators back; None: do nothing."""
+    """Run under ``seed``, then put all generators back; None: do nothing."""
     if seed is None:
         yield
         return
-    state = pyro.util.get_rng_state()
+    state = random_state()
     try:
         pyro.set_rng_seed(seed)
         yield
     finally:
-        pyro.util.set_rng_state(state)
+        set_random_state(state)
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Put the generators back on leaving."""
-    state = pyro.util.get_rng_state()
+    state = random_state()
     try:
         yield
     finally:
-        pyro.util.set_rng_state(state)
+        set_random_state(state)
 
 
 @contextmanager
@@ -40,9 +42,9 @@ def aside() -> Iterator[None]:
     The numbers still depend on the caller's seed, so that a parameter whose initial value is
     random starts elsewhere under another seed.
     """
-    state = pyro.util.get_rng_state()
+    state = random_state()
     try:
-        pyro.set_rng_seed(int(torch.randint(2**31 - 1, ())))
+        pyro.set_rng_seed(int(torch.randint(2**31 - 1, (), device="cpu")))
         yield
     finally:
-        pyro.util.set_rng_state(state)
+        set_random_state(state)

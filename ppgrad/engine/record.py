@@ -14,11 +14,12 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppgrad.core import Draws, Estimator, InvalidAssignment, Memory, Plate, Plates, Sample, SiteInfo
+from ppgrad.core import Estimator, InvalidAssignment, Memory, Plate, Plates, Sample, SiteInfo
 from ppgrad.core.distributions import is_deterministic, unvalidated, without_mask
 from ppgrad.core.relaxation import relaxed_log_prob
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.credit import AGAIN, SequencePath
+from ppgrad.engine.noise import NoiseSite, noise_site
 from ppgrad.estimators import ScoreFunction
 
 Kind = Literal["draw", "noise", "replayed", "observed", "reward", "factor", "deterministic"]
@@ -53,17 +54,17 @@ Watch = Callable[[str, TorchDistribution], None]
 class GridGrew(Exception):
     """A site to be summed over needs more branches than the grid holds so far."""
 
-    def __init__(self, name: str, size: int, joint: Plates = frozenset()):
+    def __init__(self, name: str, size: int, device: torch.device, joint: Plates = frozenset()):
         super().__init__(name)
-        self.name, self.size, self.joint = name, size, joint
+        self.name, self.size, self.device, self.joint = name, size, device, joint
 
 
 class SharedNoise(Exception):
     """A site is to be drawn from noise that particles share, and that nobody has drawn so far."""
 
-    def __init__(self, name: str, draws: Draws, shape: torch.Size):
+    def __init__(self, name: str, site: NoiseSite):
         super().__init__(name)
-        self.name, self.draws, self.shape = name, draws, shape
+        self.name, self.site = name, site
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class Sampler(Messenger):
                 message["fn"] = unvalidated(fn)
         else:
             if name not in self._grid:
-                raise GridGrew(name, len(points))
+                raise GridGrew(name, len(points), points.device)
             index = self._grid[name]
             chosen = points.index_select(0, index.reshape(-1)).reshape((*index.shape, *points.shape[1:]))
             value = estimator.grid_value(fn, chosen.expand(fn.shape()))
@@ -182,7 +183,7 @@ class Sampler(Messenger):
         if estimator.draws is None:
             return estimator.sample(fn)
         if name not in self._uniforms:
-            raise SharedNoise(name, estimator.draws, fn.shape())
+            raise SharedNoise(name, noise_site(estimator.draws, fn))
         return estimator.sample_from(fn, self._uniforms[name])
 
     def _chosen(self, name: str, sample: Sample) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -29,6 +29,7 @@ class BallWithWall(Environment):
         distance: of the wall, nearer than the farthest throw.
         height: of the wall.
         gravity: g.
+        device: where the states are; None for torch's default.
 
     Raises:
         InvalidInput: a number is not positive.
@@ -41,6 +42,7 @@ class BallWithWall(Environment):
     distance: float = 4.0
     height: float = 3.0
     gravity: float = 9.81
+    device: torch.device | str | None = field(default=None, kw_only=True)
     action_space: ClassVar[ActionSpace] = Box((1,), 0.0, math.pi / 2)
 
     def __post_init__(self) -> None:
@@ -48,7 +50,7 @@ class BallWithWall(Environment):
             positive(type(self).__name__, name, getattr(self, name))
 
     def initial(self, episodes: int) -> Tensor:
-        return torch.zeros(episodes, 2)
+        return torch.zeros(episodes, 2, device=self.device)
 
     def transition(self, state: Tensor, action: Tensor) -> Tensor:
         angle = action.squeeze(-1)

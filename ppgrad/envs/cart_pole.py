@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pyro
@@ -23,13 +23,17 @@ class CartPole(Environment):
     12° or the cart is 2.4 away; Gymnasium cuts it off after 500 steps. The force is 10(2a − 1), so that a
     relaxed action between 0 and 1 is a smaller push; the end of an episode is a jump all the same.
 
+    Args:
+        device: where the states are; None for torch's default.
+
     Source: Barto, Sutton & Anderson (1983); Gymnasium, ``CartPole-v1``.
     """
 
+    device: torch.device | str | None = field(default=None, kw_only=True)
     action_space: ClassVar[ActionSpace] = Discrete(2)
 
     def initial(self, episodes: int) -> Tensor:
-        high = torch.full((episodes, 4), 0.05)
+        high = torch.full((episodes, 4), 0.05, device=self.device)
         return pyro.sample("s_0", dist.Uniform(-high, high).to_event(1))
 
     def transition(self, state: Tensor, action: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ class GymnasiumEnv:
         vectorization_mode: as for ``gymnasium.make_vec``; None for the environment's own.
         autoreset_mode: ``"next_step"``, ``"same_step"`` or ``"disabled"``; None for the environment's own. It
             makes no difference to an episode.
+        device: where observations and rewards are put; None for torch's default. Gymnasium itself plays on the
+            host, so that actions are copied there in every step.
         kwargs: further keywords of the environment.
 
     Raises:
@@ -50,11 +52,13 @@ class GymnasiumEnv:
         *,
         vectorization_mode: str | None = None,
         autoreset_mode: AutoresetMode | None = None,
+        device: torch.device | str | None = None,
         **kwargs: Any,
     ):
         if not isinstance(id, str):
             raise InvalidInput(f"GymnasiumEnv({id!r}): write the id of an environment, such as 'CartPole-v1'.")
         self.name = id
+        self._device = device
         self._gymnasium = _gymnasium()
         self._options: dict[str, Any] = {"vectorization_mode": vectorization_mode, **kwargs}
         if autoreset_mode is not None:
@@ -92,7 +96,7 @@ class GymnasiumEnv:
 
     def play(self, episodes: int) -> Play:
         """Begin episodes; inside of a program, in the plate of the episodes."""
-        return _Played(self.vector(episodes), self.action_space)
+        return _Played(self.vector(episodes), self.action_space, self._device)
 
     def close(self) -> None:
         """Close every copy; a later rollout makes new ones."""
@@ -121,13 +125,13 @@ class _Played:
 
     stops_early = True
 
-    def __init__(self, vector: Any, space: ActionSpace):
-        self._vector, self._space = vector, space
+    def __init__(self, vector: Any, space: ActionSpace, device: torch.device | str | None):
+        self._vector, self._space, self._device = vector, space, device
         try:
-            seed = int(torch.randint(2**31 - 1, ()))
+            seed = int(torch.randint(2**31 - 1, (), device="cpu"))
         except RuntimeError as error:
             raise RuntimeError("Gymnasium plays in NumPy, which knows nothing of vmap's lanes") from error
-        self.observation = _tensors(vector.reset(seed=seed)[0])
+        self.observation = _tensors(vector.reset(seed=seed)[0], device)
         self._ended = np.zeros(vector.num_envs, dtype=bool)
 
     def step(self, time: int, action: Tensor, alive: Tensor) -> Step:
@@ -135,11 +139,11 @@ class _Played:
             self._vector.reset(options={"reset_mask": self._ended})
         observation, reward, terminated, truncated, info = self._vector.step(self._numpy(action))
         self._ended = terminated | truncated
-        self.observation = _tensors(_before_reset(observation, info, self._ended))
+        self.observation = _tensors(_before_reset(observation, info, self._ended), self._device)
         return Step(
-            torch.as_tensor(reward, dtype=torch.get_default_dtype()),
-            torch.as_tensor(terminated),
-            torch.as_tensor(truncated),
+            torch.as_tensor(reward, dtype=torch.get_default_dtype(), device=self._device),
+            torch.as_tensor(terminated, device=self._device),
+            torch.as_tensor(truncated, device=self._device),
         )
 
     def final_reward(self) -> None:
@@ -173,13 +177,13 @@ def _before_reset(observation: Any, info: dict[str, Any], ended: np.ndarray) -> 
     return observation
 
 
-def _tensors(observation: Any) -> Any:
+def _tensors(observation: Any, device: torch.device | str | None) -> Any:
     """Torch tensors of an observation: real numbers in the default type, integers as they are."""
 
     def tensor(array: Any) -> Tensor:
         if np.issubdtype(np.asarray(array).dtype, np.floating):
-            return torch.as_tensor(array, dtype=torch.get_default_dtype())
-        return torch.as_tensor(array)
+            return torch.as_tensor(array, dtype=torch.get_default_dtype(), device=device)
+        return torch.as_tensor(array, device=device)
 
     return tree_map(tensor, observation)
 

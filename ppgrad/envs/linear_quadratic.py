@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyro
 import pyro.distributions as dist
@@ -30,6 +30,7 @@ class LinearQuadratic(Environment):
         action_cost: R.
         final_cost: Q_T.
         noise: s; zero for a deterministic transition.
+        device: where the states are; None for torch's default.
 
     Raises:
         InvalidInput: the matrices do not fit together, or ``noise`` is negative or not finite.
@@ -43,6 +44,7 @@ class LinearQuadratic(Environment):
     action_cost: Matrix = ((0.1,),)
     final_cost: Matrix = ((1.0, 0.0), (0.0, 1.0))
     noise: float = 0.0
+    device: torch.device | str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         where = type(self).__name__
@@ -59,7 +61,9 @@ class LinearQuadratic(Environment):
         return Box((len(self.control[0]),))
 
     def initial(self, episodes: int) -> Tensor:
-        return pyro.sample("s_0", dist.Normal(torch.zeros(episodes, len(self.dynamics)), 1.0).to_event(1))
+        return pyro.sample(
+            "s_0", dist.Normal(torch.zeros(episodes, len(self.dynamics), device=self.device), 1.0).to_event(1)
+        )
 
     def transition(self, state: Tensor, action: Tensor) -> Tensor | dist.TorchDistribution:
         a, b = state.new_tensor(self.dynamics), state.new_tensor(self.control)
@@ -85,8 +89,8 @@ class LinearQuadratic(Environment):
         """
         a, b, q, r, final = self._matrices(gain)
         closed = a - b @ gain
-        noise = std**2 * b @ b.mT + self.noise**2 * torch.eye(len(a)).to(gain)
-        moment = torch.eye(len(a)).to(gain)
+        noise = std**2 * b @ b.mT + self.noise**2 * torch.eye(len(a), dtype=gain.dtype, device=gain.device)
+        moment = torch.eye(len(a), dtype=gain.dtype, device=gain.device)
         cost = horizon * std**2 * r.trace()
         for _ in range(horizon):
             cost = cost + ((q + gain.mT @ r @ gain) @ moment).trace()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pyro
@@ -26,6 +26,7 @@ class MountainCarContinuous(Environment):
 
     Args:
         goal_speed: the least speed at the goal.
+        device: where the states are; None for torch's default.
 
     Raises:
         InvalidInput: ``goal_speed`` is no finite number.
@@ -35,13 +36,14 @@ class MountainCarContinuous(Environment):
     """
 
     goal_speed: float = 0.0
+    device: torch.device | str | None = field(default=None, kw_only=True)
     action_space: ClassVar[ActionSpace] = Box((1,), -1.0, 1.0)
 
     def __post_init__(self) -> None:
         finite(type(self).__name__, "goal_speed", self.goal_speed)
 
     def initial(self, episodes: int) -> Tensor:
-        place = pyro.sample("s_0", dist.Uniform(torch.full((episodes,), -0.6), -0.4))
+        place = pyro.sample("s_0", dist.Uniform(torch.full((episodes,), -0.6, device=self.device), -0.4))
         return torch.stack([place, torch.zeros_like(place)], -1)
 
     def transition(self, state: Tensor, action: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pyro
@@ -26,6 +26,7 @@ class Pendulum(Environment):
 
     Args:
         gravity: g, zero or more.
+        device: where the states are; None for torch's default.
 
     Raises:
         InvalidInput: ``gravity`` is negative or not finite.
@@ -34,13 +35,14 @@ class Pendulum(Environment):
     """
 
     gravity: float = 10.0
+    device: torch.device | str | None = field(default=None, kw_only=True)
     action_space: ClassVar[ActionSpace] = Box((1,), -2.0, 2.0)
 
     def __post_init__(self) -> None:
         not_negative(type(self).__name__, "gravity", self.gravity)
 
     def initial(self, episodes: int) -> Tensor:
-        high = torch.tensor([math.pi, 1.0]).expand(episodes, 2)
+        high = torch.tensor([math.pi, 1.0], device=self.device).expand(episodes, 2)
         return pyro.sample("s_0", dist.Uniform(-high, high).to_event(1))
 
     def transition(self, state: Tensor, action: Tensor) -> Tensor:

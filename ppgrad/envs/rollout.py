@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import pyro
 import pyro.distributions as dist
@@ -140,12 +140,13 @@ def rollout(
     bounds_fit: list[bool] = []
 
     def program() -> Episodes:
-        with pyro.plate("episodes", episodes):
+        with _FiniteNumbers() as numbers, pyro.plate("episodes", episodes):
             play = env.play(episodes)
-            alive = torch.ones(episodes, dtype=torch.bool)
-            terminated = torch.zeros(episodes, dtype=torch.bool)
-            returns, lengths = torch.zeros(episodes), torch.zeros(episodes)
-            observation = _checked(play.observation, "The observation at step 0, which site 'a_0' reads,")
+            device = next(iter(tree_leaves(play.observation))).device
+            alive = torch.ones(episodes, dtype=torch.bool, device=device)
+            terminated = torch.zeros_like(alive)
+            returns, lengths = torch.zeros(2, episodes, device=device).unbind()
+            observation = numbers.seen(play.observation, "The observation at step 0, which site 'a_0' reads,")
             for t in pyro.markov(range(horizon)):
                 fn = policy(observation)
                 _check_fit(env, space, fn, episodes, t)
@@ -157,11 +158,11 @@ def rollout(
                     action = policy_site(f"a_{t}", fn, context=observation, infer=infer)
                 step = play.step(t, action, alive)
                 earned = torch.where(alive, step.reward, torch.zeros_like(step.reward))
-                _checked(earned, f"The reward at step {t}, site 'r_{t}',")
+                numbers.seen(earned, f"The reward at step {t}, site 'r_{t}',")
                 reward_site(f"r_{t}", earned, time=t)
                 returns, lengths = returns + earned, lengths + alive
                 seen = f"The observation after step {t}, which site 'a_{t + 1}' reads,"
-                observation = _checked(where_alive(alive, play.observation, observation), seen)
+                observation = numbers.seen(where_alive(alive, play.observation, observation), seen)
                 terminated = terminated | (alive & step.terminated)
                 cut_off = alive & ~step.terminated & (step.truncated | (t == horizon - 1))
                 if value is not None and (t == horizon - 1 or (play.stops_early and cut_off.any())):
@@ -232,13 +233,42 @@ def _check_bounds(env: Playable, space: ActionSpace, fn: dist.TorchDistribution)
         warnings.warn(f"The policy cannot take all actions of {env.name}: {narrow}.", UserWarning, stacklevel=3)
 
 
-def _checked(numbers: Any, what: str) -> Any:
-    """``numbers``, a tensor or a tree of them, unless one is NaN or infinite."""
-    for tensor in [numbers] if isinstance(numbers, Tensor) else tree_leaves(numbers):
-        if tensor.is_floating_point() and _told(~torch.isfinite(tensor).all()):
-            bad = tensor.detach()[~torch.isfinite(tensor.detach())]
-            raise NonFinite(f"{what} is {float(bad[0]):g}. Keep the environment's numbers finite.")
-    return numbers
+class _FiniteNumbers:
+    """Checks what an environment says: on the host at once, on another device when the program ends or fails.
+
+    So the host waits for the device once in a run, and not in each step.
+    """
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[Tensor, Tensor, str]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._seen and not isinstance(error, NonFinite):
+            if not _told(~torch.stack([is_finite for is_finite, _, _ in self._seen]).all()):
+                return
+            for is_finite, tensor, what in self._seen:
+                if not bool(is_finite):
+                    raise _nonfinite(tensor, what) from error
+
+    def seen(self, numbers: Any, what: str) -> Any:
+        """``numbers``, a tensor or a tree of them, unless one is NaN or infinite."""
+        for tensor in [numbers] if isinstance(numbers, Tensor) else tree_leaves(numbers):
+            if not tensor.is_floating_point():
+                continue
+            is_finite = torch.isfinite(tensor).all()
+            if tensor.device.type != "cpu":
+                self._seen.append((is_finite, tensor, what))
+            elif _told(~is_finite):
+                raise _nonfinite(tensor, what)
+        return numbers
+
+
+def _nonfinite(tensor: Tensor, what: str) -> NonFinite:
+    bad = tensor.detach()[~torch.isfinite(tensor.detach())]
+    return NonFinite(f"{what} is {float(bad[0]):g}. Keep the environment's numbers finite.")
 
 
 def _told(condition: Tensor) -> bool:

@@ -43,8 +43,9 @@ class Discrete:
             return f"{name} gives real numbers. Write {self._mend}"
         if tuple(fn.event_shape) != self.shape:
             return f"{_other_shape(fn, self.shape)}. Write {self._mend}"
-        choices, wanted = _choices(fn), torch.tensor(self.count)
-        if choices is None or not bool((choices == wanted).all()):
+        choices = _choices(fn)
+        wanted = None if choices is None else torch.tensor(self.count, device=choices.device)
+        if choices is None or wanted is None or not bool(torch.eq(choices, wanted).all()):
             has = "no last choice" if choices is None else f"{_listed(choices)} choices"
             return f"{name} has {has}. Write {self._mend}"
         return None
@@ -179,11 +180,16 @@ def _choices(fn: dist.TorchDistribution) -> Tensor | None:
     """How many values a draw has, if they are 0, 1, 2 and so on."""
     support = _support(fn)
     if support is constraints.boolean:
-        return torch.tensor(2)
+        return torch.tensor(2, device="cpu")
     upper, lower = getattr(support, "upper_bound", None), getattr(support, "lower_bound", None)
-    if upper is None or lower is None or not bool((torch.as_tensor(lower) == 0).all()):
+    if upper is None or lower is None or not bool((_tensor(lower) == 0).all()):
         return None
-    return torch.as_tensor(upper) + 1
+    return _tensor(upper) + 1
+
+
+def _tensor(bound: Any) -> torch.Tensor:
+    """A bound; a number stays on the host, so that nobody waits for it."""
+    return bound if isinstance(bound, torch.Tensor) else torch.tensor(bound, device="cpu")
 
 
 def _listed(choices: torch.Tensor) -> str:

@@ -58,7 +58,7 @@ class Enumerate(Estimator):
         support = base.enumerate_support(expand=False)
         support = support.reshape(support.shape[0], *base.event_shape)
         elements = _elements(fn)
-        combinations = torch.cartesian_prod(*[torch.arange(len(support))] * elements)
+        combinations = torch.cartesian_prod(*[torch.arange(len(support), device=support.device)] * elements)
         return support[combinations.reshape(-1, elements)].reshape(-1, *fn.event_shape)
 
     def grid_log_weight(self, fn: TorchDistribution, value: Tensor, index: Tensor) -> Tensor:

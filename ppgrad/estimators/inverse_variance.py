@@ -91,7 +91,7 @@ class InverseVariance(Estimator):
         difference = path - score
         centred = difference - difference.mean(1, keepdim=True)
         variance = centred.square().sum()
-        alpha = -(centred * score).sum() / variance if variance > 0 else torch.tensor(1.0)
+        alpha = torch.where(variance > 0, -(centred * score).sum() / variance, 1.0)
         biased = pilot.jumps or _has_mean(difference) or (len(pooled) == 2 and _has_mean(pooled[0] - pooled[1]))
         return {**self.score.calibrate(pilot), "alpha": torch.zeros_like(alpha) if biased else alpha.clamp(0, 1)}
 

@@ -149,7 +149,9 @@ class FisherProduct:
 
     def matrix(self) -> Tensor:
         """F, shape (n, n)."""
-        return torch.stack([self(row) for row in torch.eye(self.count).to(self._gradient)])
+        like = self._gradient
+        rows = torch.eye(self.count, dtype=like.dtype, device=like.device)
+        return torch.stack([self(row) for row in rows])
 
     def _products(self, vector: Tensor) -> Sequence[Tensor]:
         if not self._gradient.requires_grad:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Independent, TransformedDistribution
 
 from ppgrad.core import CannotBeExact, Estimator, Facts, InvalidInput, SiteInfo
-from ppgrad.core.distributions import distribution_name, without_mask
+from ppgrad.core.distributions import distribution_name, tensor_of, without_mask
 from ppgrad.engine.prepare import Prepared, program_elements, traces
 from ppgrad.engine.record import program_of, site_info
 from ppgrad.estimators import Enumerate
@@ -155,7 +155,7 @@ class GaussHermite(Estimator):
 
     def grid(self, fn: dist.TorchDistribution) -> Tensor:
         points, _ = _rule(self.nodes)
-        axis = torch.as_tensor(points, dtype=torch.get_default_dtype())
+        axis = _axis(points, fn)
         product = torch.cartesian_prod(*[axis] * fn.event_shape.numel())
         return product.reshape(-1, *fn.event_shape)
 
@@ -165,12 +165,17 @@ class GaussHermite(Estimator):
 
     def grid_log_weight(self, fn: dist.TorchDistribution, value: Tensor, index: Tensor) -> Tensor:
         _, weights = _rule(self.nodes)
-        axis = torch.as_tensor(np.log(weights / weights.sum()), dtype=torch.get_default_dtype())
+        axis = _axis(np.log(weights / weights.sum()), fn)
         product = torch.cartesian_prod(*[axis] * fn.event_shape.numel())
         log_weights = product.reshape(len(axis) ** fn.event_shape.numel(), -1).sum(-1)
         density = without_mask(fn).log_prob(value)
         chosen = log_weights.index_select(0, index.reshape(-1)).reshape(index.shape)
         return chosen + density - density.detach()
+
+
+def _axis(numbers: Any, fn: dist.TorchDistribution) -> Tensor:
+    like = tensor_of(fn)
+    return torch.as_tensor(numbers, dtype=like.dtype, device=like.device)
 
 
 @lru_cache

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from ppgrad.core import Memory, NonFinite, PpgradError
+from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.held import tensors_held
 from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.engine.prepare import Prepared, explain_nonfinite
@@ -99,7 +100,7 @@ def _chunk(
 ) -> tuple[dict[str, Tensor], Tensor]:
     executor = prepared.executor
     if executor.vectorize:
-        state = pyro.util.get_rng_state()
+        state = random_state()
         try:
             with vectorizable():
                 return _vectorized(objective, prepared, size, memory)
@@ -107,7 +108,7 @@ def _chunk(
             raise
         except Exception as error:
             executor.fall_back(error)
-            pyro.util.set_rng_state(state)
+            set_random_state(state)
     singles = [*_singly(objective, prepared, size, memory)]
     draws = {name: torch.stack([grads[name] for grads, _ in singles]) for name in prepared.parameters}
     return draws, torch.stack([loss for _, loss in singles])
@@ -134,7 +135,8 @@ def _vectorized(
 
     surrogates, losses = vectorized(one, *lanes, lanes=size)
     if not originals or not surrogates.requires_grad:
-        return {n: torch.zeros(size, *leaf.shape) for n, leaf in prepared.parameters.items()}, losses.detach()
+        zeros = {name: torch.zeros_like(lane) for name, lane in zip(prepared.parameters, lanes, strict=True)}
+        return zeros, losses.detach()
     gradients = torch.autograd.grad(surrogates.sum(), [*lanes, *originals], allow_unused=True)
     if any(gradient is not None for gradient in gradients[len(lanes) :]):
         raise CannotVectorize("a parameter enters by a way that vmap cannot see, such as an autograd.Function")

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyro
 import torch
 from torch import Tensor
 
 from ppgrad.analysis.arviz import container
 from ppgrad.core import InvalidInput, Plates
+from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.execute import Executor
 from ppgrad.engine.lanes import LaneTensors, vectorizable, vectorized
@@ -96,14 +96,14 @@ def _runs(program: Program, num: int) -> tuple[list[_Run], dict[str, Plates]]:
         with LaneTensors(token, {}) as mode:
             return mode.own(one())
 
-    state = pyro.util.get_rng_state()
+    state = random_state()
     try:
         with vectorizable():
             stacked = vectorized(lane, lanes=num)
         return [{key: tensor[i] for key, tensor in stacked.items()} for i in range(num)], plates
     except Exception as error:
         executor.fall_back(error)
-        pyro.util.set_rng_state(state)
+        set_random_state(state)
         return [one() for _ in range(num)], plates
 
 

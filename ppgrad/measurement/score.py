@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pyro
 import pyro.poutine as poutine
 import torch
 from pyro.distributions import TorchDistribution
@@ -16,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ppgrad.core import InvalidInput, NonFinite, PpgradError
 from ppgrad.core.distributions import distribution_name, is_deterministic
+from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.lanes import CannotVectorize, LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.parameters import announced, buffers_unchanged, named_parameters, param_store_unchanged
 from ppgrad.engine.randomness import aside
@@ -219,7 +219,7 @@ def _per_sample(
     count = len(tree_leaves(actions)[0])
     if not count:
         return {name: leaf.new_zeros(0, *leaf.shape) for name, leaf in parameters.items()}
-    state = pyro.util.get_rng_state()
+    state = random_state()
     try:
         with vectorizable():
             scores = _vectorized(parameters, log_prob, args, actions, count)
@@ -227,7 +227,7 @@ def _per_sample(
         raise
     except Exception as error:
         note_of_loop(program.model, error)
-        pyro.util.set_rng_state(state)
+        set_random_state(state)
         scores = _looped(parameters, log_prob, args, actions, count)
     for name, found in scores.items():
         if not bool(torch.isfinite(found).all()):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from math import comb
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidInput
@@ -81,5 +80,5 @@ class BestOf(JointObjective):
 def _mean_best(gains: Tensor, k: int) -> Tensor:
     """The mean over all subsets of k of n numbers of the largest: ``(…, n)`` to ``(…)``."""
     n = gains.shape[-1]
-    shares = torch.tensor([comb(i, k - 1) / comb(n, k) for i in range(n)], dtype=gains.dtype)
+    shares = gains.new_tensor([comb(i, k - 1) / comb(n, k) for i in range(n)])
     return (gains.sort(-1).values * shares).sum(-1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import pyro
 import torch
 from torch import Tensor
 
 from ppgrad.core import Estimator, Memory, Pilot, PpgradError
+from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.execute import Executor
 from ppgrad.engine.lanes import vectorizable, vectorized
 from ppgrad.engine.prepare import Prepared, where_the_cost_jumps
@@ -86,9 +86,10 @@ Effects = tuple[Tensor, dict[str, dict[str, Tensor]]]
 
 def _effects(objective: Estimates, prepared: Prepared, gated: Mapping[str, Mapping[str, float]]) -> Effects:
     keys = [(name, gate) for name, gates_there in gated.items() for gate in gates_there]
-    gates = [torch.full((RUNS,), gated[name][gate], requires_grad=True) for name, gate in keys]
     originals = list(prepared.parameters.values())
-    state = pyro.util.get_rng_state()
+    device = originals[0].device if originals else None
+    gates = [torch.full((RUNS,), gated[name][gate], device=device, requires_grad=True) for name, gate in keys]
+    state = random_state()
     executor = prepared.executor
     totals: list[Tensor] = []
     effects: list[list[Tensor]] = []
@@ -121,7 +122,7 @@ def _effects(objective: Estimates, prepared: Prepared, gated: Mapping[str, Mappi
             raise
         except Exception as error:
             executor.fall_back(error)
-            pyro.util.set_rng_state(state)
+            set_random_state(state)
             totals, effects = [], []
     singles: list[tuple[list[Tensor], list[list[Tensor]]]] = []
     for run in range(RUNS):

@@ -82,4 +82,4 @@ class CVaR(JointObjective):
         """The share that each of the sorted runs has in the mean of the worst: ``(K,)``."""
         # 0.1 × 30 is 3, whatever its last bit says.
         worst = max(round(self.level * costs.shape[-1], 9), 1.0)
-        return torch.tensor([min(max(worst - i, 0.0), 1.0) / worst for i in range(costs.shape[-1])], dtype=costs.dtype)
+        return costs.new_tensor([min(max(worst - i, 0.0), 1.0) / worst for i in range(costs.shape[-1])])

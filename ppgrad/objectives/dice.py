@@ -81,7 +81,7 @@ def joint_dice(
         check_any_order(record)
         own = [sum_lane(e.draw.log_prob).reshape(-1) for e in record.entries if e.draw is not None]
         count = len(next(cost for cost in record.costs))
-        lanes.append(torch.stack(own).sum(0) if own else torch.zeros(count))
+        lanes.append(torch.stack(own).sum(0) if own else next(iter(record.costs)).new_zeros(count))
     runs = torch.cat(lanes)
     everything = runs.reshape(len(values), -1).sum(1)
     total = (magic_box(everything) * values).sum()

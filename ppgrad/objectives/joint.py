@@ -69,9 +69,9 @@ class JointObjective(Objective):
             own: what run k costs instead, ``(n, particles × K, …)``.
         """
         size = costs.shape[1]
-        run = torch.arange(costs.numel()) % size
+        run = torch.arange(costs.numel(), device=costs.device) % size
         ones = [1] * (own.dim() - 2)
-        is_own = (torch.arange(size) == run.unsqueeze(-1)).reshape(len(run), *ones, size)
+        is_own = (torch.arange(size, device=costs.device) == run.unsqueeze(-1)).reshape(len(run), *ones, size)
         others = costs.repeat_interleave(size, 0).reshape(len(run), *ones, size)
         return -self.value(torch.where(is_own, own.unsqueeze(-1), others))
 
@@ -155,18 +155,19 @@ class _Group:
 
     def _replaced(self, change: Tensor, lanes: slice) -> Tensor:
         """The joint cost if the cost of one run changed by ``change``, shape ``(n, lanes, …)``."""
-        everywhere = torch.zeros(len(change), self._costs.numel(), *change.shape[2:], dtype=change.dtype)
+        everywhere = change.new_zeros(len(change), self._costs.numel(), *change.shape[2:])
         own = self._costs.reshape(-1, *[1] * (change.dim() - 2))
         if change.shape[1] == self._costs.numel():
             return self._objective.replaced(self._costs, own + change)
-        index = torch.arange(self._costs.numel())[lanes]
+        index = torch.arange(self._costs.numel(), device=change.device)[lanes]
         return self._objective.replaced(self._costs, own + everywhere.index_add(1, index, change))[:, lanes]
 
 
 def others_of_each(costs: Tensor) -> Tensor:
     """For each of K runs the costs of the others, ``(…, K)`` to ``(…, K, K − 1)``."""
     size = costs.shape[-1]
-    index = (torch.arange(size).unsqueeze(-1) + torch.arange(1, size)) % size
+    first = torch.arange(size, device=costs.device)
+    index = (first.unsqueeze(-1) + first[1:]) % size
     return costs[..., index]
 
 

@@ -393,7 +393,7 @@ def _joined(group: list[Served]) -> Served:
 def _kind(argument: Any) -> Any:
     """What of an argument can change a program's structure, or whose parameters it has."""
     if isinstance(argument, Tensor) and not argument.requires_grad:
-        return argument.shape, argument.dtype
+        return argument.shape, argument.dtype, argument.device
     if isinstance(argument, np.ndarray):
         return argument.shape
     return argument if isinstance(argument, int | float | str | None) else id(argument)

@@ -145,7 +145,7 @@ class Squashed(dist.TorchDistribution):
         if isinstance(base, GaussianMixture):
             of_components = self._mean_log_slope(base.component_distribution)
             return (base.mixture_distribution.probs * of_components).sum(-1)
-        nodes = torch.linspace(-_REACH, _REACH, _NODES).to(base.mean)
+        nodes = torch.linspace(-_REACH, _REACH, _NODES, dtype=base.mean.dtype, device=base.mean.device)
         weights = torch.softmax(-(nodes**2) / 2, 0)
         raw = base.mean[..., None, :] + base.variance.sqrt()[..., None, :] * nodes[:, None]
         return (self._log_slope(raw).sum(-1) * weights).sum(-1)

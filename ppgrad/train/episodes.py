@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+
 from ppgrad.engine.rewards import Rewards
 
 
@@ -28,7 +30,8 @@ def earned(rewards: Rewards) -> Earned | None:
     """What the episodes of an estimate earned, or None for a program without a reward site."""
     if not rewards.episodes:
         return None
-    mean = float(rewards.earned) / rewards.lanes
-    if not rewards.active:
+    total, active, lengths = torch.stack([sums.to(rewards.earned) for sums in rewards[:3]]).tolist()
+    mean = total / rewards.lanes
+    if not active:
         return Earned(mean, rewards.episodes, rewards.number, None)
-    return Earned(mean, rewards.episodes, int(rewards.active), float(rewards.lengths) / rewards.lanes)
+    return Earned(mean, rewards.episodes, int(active), lengths / rewards.lanes)

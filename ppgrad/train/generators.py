@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from ppgrad.core.generators import accelerator_state, set_accelerator_state
+
 
 def generators_state() -> dict[str, Any]:
-    """The state of torch's, NumPy's and Python's generators."""
+    """The state of torch's, NumPy's and Python's generators, and of those of an accelerator in use."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     version, words, next_gauss = random.getstate()
-    in_use = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if in_use else [],
+        "accelerator": accelerator_state(),
         "numpy": {
             "kind": str(kind),
             "keys": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
@@ -31,8 +32,7 @@ def generators_state() -> dict[str, Any]:
 def restore_generators(state: dict[str, Any]) -> None:
     """Set the generators to what `generators_state` saw."""
     torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    set_accelerator_state(state["accelerator"])
     numpy, python = state["numpy"], state["python"]
     keys = numpy["keys"].numpy().astype(np.uint32)
     np.random.set_state((numpy["kind"], keys, numpy["position"], numpy["has_gauss"], numpy["gauss"]))

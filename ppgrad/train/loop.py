@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch.utils._pytree import tree_map
 
 from ppgrad.analysis.history import History
 from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
+from ppgrad.core.generators import random_state
 from ppgrad.engine.parameters import announce, buffers_unchanged
 from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.randomness import aside
@@ -247,7 +247,7 @@ class Trainer:
 
     def _one_step(self) -> dict[str, float]:
         settings = self.settings
-        self._generators = pyro.util.get_rng_state()
+        self._generators = random_state()
         try:
             with torch.enable_grad():
                 program = self._program()
@@ -287,8 +287,9 @@ class Trainer:
             estimate = self.objective.accumulate_gradients(self._prepared)
         self._meet(captured.trace)
         gradient = _flat(self.parameters)
-        norm = float(gradient.norm())
-        if not (math.isfinite(norm) and bool(torch.isfinite(_flat(self.critics)).all())):
+        critics = _flat(self.critics).to(gradient.device)
+        norm, are_finite = torch.stack([gradient.norm(), torch.isfinite(critics).all().to(gradient.dtype)]).tolist()
+        if not (math.isfinite(norm) and are_finite):
             raise NonFinite(
                 gradient_explained(self.objective, self._prepared, self.parameters | self.critics, self._generators)
             )

@@ -59,26 +59,28 @@ class GradientNoise:
 
     def update(self, gradient: Tensor) -> tuple[float, float]:
         """Take in the next estimate, a vector; return variance and SNR, NaN before the second one."""
+        difference = None
         if gradient.shape != self._latest.shape:
             self.__init__()  # type: ignore[misc]
             self._mean = torch.zeros_like(gradient)
         else:
-            square = float((gradient - self._latest).square().sum())
-            self._lengths.append(math.sqrt(square))
-            self._difference = DECAY * self._difference + (1 - DECAY) * 0.5 * square
+            difference = gradient - self._latest
         self._latest = gradient
         self._mean = DECAY * self._mean + (1 - DECAY) * gradient
         self._count += 1
-        return self._estimates()
-
-    def _estimates(self) -> tuple[float, float]:
-        count = self._count
-        if count < 2:
+        if difference is None:
             return math.nan, math.nan
+        square, mean_square = torch.stack([difference.square().sum(), self._mean.square().sum()]).tolist()
+        self._lengths.append(math.sqrt(square))
+        self._difference = DECAY * self._difference + (1 - DECAY) * 0.5 * square
+        return self._estimates(mean_square)
+
+    def _estimates(self, mean_square: float) -> tuple[float, float]:
+        count = self._count
         variance = self._difference / (1 - DECAY ** (count - 1))
         forgotten = DECAY**count
         sum_of_squares = (1 - DECAY) * (1 + forgotten) / ((1 + DECAY) * (1 - forgotten))
-        signal = float(self._mean.square().sum()) / (1 - forgotten) ** 2 - variance * sum_of_squares
+        signal = mean_square / (1 - forgotten) ** 2 - variance * sum_of_squares
         if variance == 0:
             return 0.0, math.inf if signal > 0 else math.nan
         return variance, math.sqrt(max(0.0, signal) / variance)

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 
+from ppgrad.core.generators import set_random_state
 from ppgrad.engine.parameters import buffers_unchanged
 from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.randomness import aside
@@ -24,7 +24,7 @@ def gradient_explained(
     The step is taken again from the generators' state at its beginning, without learning.
     """
     with aside(), buffers_unchanged(prepared.executor.program):
-        pyro.util.set_rng_state(generators)
+        set_random_state(generators)
         for site, what, term in _terms(objective, prepared):
             if not term.requires_grad:
                 continue

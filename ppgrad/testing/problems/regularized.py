@@ -55,7 +55,7 @@ def kl_regularized() -> Problem:
         expected = ((weights / weights.sum()) * (q - 0.6 * coin)).sum()
         return expected - p["mu"] ** 2 - p["sigma"] ** 2 - 0.6 * divergence
 
-    reference = {"x": dist.Normal(0.0, 1.0), "b": dist.Bernoulli(0.5)}
+    reference = {"x": dist.Normal(torch.tensor(0.0), 1.0), "b": dist.Bernoulli(torch.tensor(0.5))}
     options = {"reference": reference, "coefficient": 0.6}
     return Problem(model, KLRegularized, "a divergence", exact=closed_form(initial, value), options=options)
 
@@ -77,7 +77,8 @@ def kl_as_loss() -> Problem:
         return -(1 - q) * (p["mu"] ** 2 + p["sigma"] ** 2) - 0.6 * (divergence + coin)
 
     def reference(message: Mapping[str, Any]) -> Any:
-        return dist.Normal(0.0, 1.0) if message["name"] == "x" else dist.Bernoulli(0.5)
+        zero = torch.tensor(0.0)
+        return dist.Normal(zero, 1.0) if message["name"] == "x" else dist.Bernoulli(zero + 0.5)
 
     options = {"reference": reference, "coefficient": 0.6, "kind": "k2", "as_": "loss"}
     return Problem(model, KLRegularized, "a divergence as a loss", exact=closed_form(initial, value), options=options)
