@@ -42,7 +42,7 @@ class BallWithWall(Environment):
     distance: float = 4.0
     height: float = 3.0
     gravity: float = 9.81
-    device: torch.device | str | None = field(default=None, kw_only=True)
+    device: torch.device | str | None = field(default=None, repr=False, kw_only=True)
     action_space: ClassVar[ActionSpace] = Box((1,), 0.0, math.pi / 2)
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ class CartPole(Environment):
     Source: Barto, Sutton & Anderson (1983); Gymnasium, ``CartPole-v1``.
     """
 
-    device: torch.device | str | None = field(default=None, kw_only=True)
+    device: torch.device | str | None = field(default=None, repr=False, kw_only=True)
     action_space: ClassVar[ActionSpace] = Discrete(2)
 
     def initial(self, episodes: int) -> Tensor:

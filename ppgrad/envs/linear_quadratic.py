@@ -44,7 +44,7 @@ class LinearQuadratic(Environment):
     action_cost: Matrix = ((0.1,),)
     final_cost: Matrix = ((1.0, 0.0), (0.0, 1.0))
     noise: float = 0.0
-    device: torch.device | str | None = field(default=None, kw_only=True)
+    device: torch.device | str | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         where = type(self).__name__

@@ -36,7 +36,7 @@ class MountainCarContinuous(Environment):
     """
 
     goal_speed: float = 0.0
-    device: torch.device | str | None = field(default=None, kw_only=True)
+    device: torch.device | str | None = field(default=None, repr=False, kw_only=True)
     action_space: ClassVar[ActionSpace] = Box((1,), -1.0, 1.0)
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ class Pendulum(Environment):
     """
 
     gravity: float = 10.0
-    device: torch.device | str | None = field(default=None, kw_only=True)
+    device: torch.device | str | None = field(default=None, repr=False, kw_only=True)
     action_space: ClassVar[ActionSpace] = Box((1,), -2.0, 2.0)
 
     def __post_init__(self) -> None:
