@@ -85,7 +85,7 @@ def _panel(ax: Axes, title: str, rows: Sequence[Row]) -> None:
     ax.set_xlim(min(low, 0.5), max(high, 2.0))
     ax.axvspan(1.0, ax.get_xlim()[1], color="#F4F4F4", zorder=0)
     if high / low < 1e4:
-        ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 3)))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(axis="y", color="#DDDDDD", linewidth=0.6)

@@ -13,6 +13,8 @@ from ppgrad.core import Estimator, InvalidProgram
 from ppgrad.engine.record import Site
 from ppgrad.engine.together import evaluate_together
 
+_HALF = frozenset((torch.bfloat16, torch.float16))
+
 
 def keep(sites: Sequence[Site], costs: Sequence[Tensor | None], together: bool) -> list[dict[str, Any]]:
     """The tensors of each site that the record is made of, without lane dimensions.
@@ -42,7 +44,7 @@ def _kept(site: Site, cost: Tensor | None) -> dict[str, Any]:
 
 def _at_least_single(term: Tensor) -> Tensor:
     """A term that is to be added up, in single precision where it has less."""
-    return term.float() if term.is_floating_point() and torch.finfo(term.dtype).bits < 32 else term
+    return term.float() if term.dtype in _HALF else term
 
 
 def _is_scored(site: Site) -> bool:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
 import pyro.poutine as poutine
 import torch
-from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
-from ppgrad.core.distributions import distribution_name
-from ppgrad.core.generators import draws_up_front
+from ppgrad.core import InvalidInput
 from ppgrad.core.modules import Frozen, fit_to_signal
-from ppgrad.envs.environment import Play, where_alive
-from ppgrad.envs.spaces import ActionSpace
+from ppgrad.envs.environment import where_alive
+from ppgrad.envs.finite_numbers import FiniteNumbers
+from ppgrad.envs.playable import Playable, check_bounds, check_environment, check_fit
 from ppgrad.sites import policy as policy_site
 from ppgrad.sites import reward as reward_site
 
@@ -33,25 +30,6 @@ class Rollout(NamedTuple):
     policy: Callable[[Any], dist.TorchDistribution]
     horizon: int
     episodes: int
-
-
-class Playable(Protocol):
-    """What `rollout` needs of an environment: an `Environment`, a `GymnasiumEnv`, or one of your own."""
-
-    @property
-    def name(self) -> str:
-        """What errors call it."""
-
-    @property
-    def action_space(self) -> ActionSpace:
-        """What actions it takes."""
-
-    @property
-    def differentiable(self) -> bool:
-        """Whether a gradient goes from an action to what follows; True where an environment does not say."""
-
-    def play(self, episodes: int) -> Play:
-        """Begin episodes."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +109,7 @@ def rollout(
     if bootstrap is not None and not isinstance(bootstrap, torch.nn.Module):
         raise InvalidInput(f"rollout(bootstrap={bootstrap!r}): write a torch.nn.Module from observations to numbers.")
     value = None if bootstrap is None else Frozen(bootstrap)
-    _check_environment(env)
+    check_environment(env)
     if not callable(policy) or inspect.isclass(policy):
         raise InvalidInput(
             f"rollout(policy={policy!r}): write a function or a module from observations to a Pyro distribution."
@@ -140,7 +118,7 @@ def rollout(
     bounds_fit: list[bool] = []
 
     def program() -> Episodes:
-        with _FiniteNumbers() as numbers, pyro.plate("episodes", episodes):
+        with FiniteNumbers() as numbers, pyro.plate("episodes", episodes):
             play = env.play(episodes)
             device = next(iter(tree_leaves(play.observation))).device
             alive = torch.ones(episodes, dtype=torch.bool, device=device)
@@ -149,9 +127,9 @@ def rollout(
             observation = numbers.seen(play.observation, "The observation at step 0, which site 'a_0' reads,")
             for t in pyro.markov(range(horizon)):
                 fn = policy(observation)
-                _check_fit(env, space, fn, episodes, t)
+                check_fit(env, space, fn, episodes, t)
                 if not bounds_fit:
-                    _check_bounds(env, space, fn)
+                    check_bounds(env, space, fn)
                     bounds_fit.append(True)
                 with poutine.mask(mask=alive):
                     infer = {"active": alive, "differentiable": differentiable}
@@ -187,97 +165,3 @@ def _earn_prediction(
     """What is expected to come after the end of episodes that were cut off."""
     expected = fit_to_signal(bootstrap(observation)[None, None], cut_off[None, None], name, "bootstrap")[0, 0]
     reward_site(name, torch.where(cut_off, expected, torch.zeros_like(expected)), time=time, predicted=True)
-
-
-def _check_environment(env: Any) -> None:
-    """Raise if ``env`` is no environment, and say how to write it as one."""
-    if isinstance(env, str):
-        raise InvalidInput(f"rollout({env!r}, …): an id is no environment. Write GymnasiumEnv({env!r}).")
-    if inspect.isclass(env):
-        raise InvalidInput(f"rollout({env.__name__}, …): a class is no environment. Write {env.__name__}(…).")
-    if getattr(env, "spec", None) is not None and not hasattr(env, "play"):
-        raise InvalidInput(
-            f"rollout({env}, …): an environment of Gymnasium's own is one episode. Write GymnasiumEnv({env.spec.id!r})."
-        )
-    if not all(hasattr(env, name) for name in ("play", "action_space", "name")):
-        raise InvalidInput(
-            f"rollout({env!r}, …): write an environment, such as ppgrad.envs.Pendulum() or GymnasiumEnv('CartPole-v1')."
-        )
-
-
-def _check_fit(env: Playable, space: ActionSpace, fn: Any, episodes: int, step: int) -> None:
-    """Raise if the policy's distribution gives no actions of the environment's."""
-    if not isinstance(fn, TorchDistributionMixin):
-        raise InvalidProgram(
-            f"The policy returned {type(fn).__name__} at step {step}. Return a Pyro distribution, such as "
-            "pyro.distributions.Categorical(logits=…)."
-        )
-    does_not_fit = f"The policy's {distribution_name(fn)} does not fit the actions of {env.name}, {space}: "
-    reason = space.refuses(fn)
-    if reason is not None:
-        raise InvalidProgram(f"{does_not_fit}{reason}.")
-    if tuple(fn.batch_shape) not in ((), (1,), (episodes,)):
-        raise InvalidProgram(
-            f"{does_not_fit}its batch shape is {tuple(fn.batch_shape)}, and there are {episodes} episodes. Give it the "
-            f"batch shape ({episodes},)."
-        )
-
-
-def _check_bounds(env: Playable, space: ActionSpace, fn: dist.TorchDistribution) -> None:
-    """Raise if a policy's bounds stick out of the environment's, and warn if they leave actions out."""
-    beyond = space.exceeded(fn)
-    if beyond is not None:
-        raise InvalidProgram(f"The policy's actions do not fit {env.name}: {beyond}.")
-    narrow = space.narrows(fn)
-    if narrow is not None:
-        warnings.warn(f"The policy cannot take all actions of {env.name}: {narrow}.", UserWarning, stacklevel=3)
-
-
-class _FiniteNumbers:
-    """Checks what an environment says: on the host at once, on another device when the program ends or fails.
-
-    So the host waits for the device once in a run, and not in each step.
-    """
-
-    def __init__(self) -> None:
-        self._seen: list[tuple[Tensor, Tensor, str]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if self._seen and not isinstance(error, NonFinite):
-            if not _told(~torch.stack([is_finite for is_finite, _, _ in self._seen]).all()):
-                return
-            for is_finite, tensor, what in self._seen:
-                if not bool(is_finite):
-                    raise _nonfinite(tensor, what) from error
-
-    def seen(self, numbers: Any, what: str) -> Any:
-        """``numbers``, a tensor or a tree of them, unless one is NaN or infinite."""
-        for tensor in [numbers] if isinstance(numbers, Tensor) else tree_leaves(numbers):
-            if not tensor.is_floating_point():
-                continue
-            is_finite = torch.isfinite(tensor).all()
-            if tensor.device.type != "cpu":
-                self._seen.append((is_finite, tensor, what))
-            elif _told(~is_finite):
-                raise _nonfinite(tensor, what)
-        return numbers
-
-
-def _nonfinite(tensor: Tensor, what: str) -> NonFinite:
-    bad = tensor.detach()[~torch.isfinite(tensor.detach())]
-    return NonFinite(f"{what} is {float(bad[0]):g}. Keep the environment's numbers finite.")
-
-
-def _told(condition: Tensor) -> bool:
-    """Whether a condition holds, as far as can be told: not under vmap, where each lane has its own, nor in a trace."""
-    if draws_up_front():
-        return False
-    try:
-        return bool(condition)
-    except RuntimeError as error:
-        if "vmap" not in str(error):
-            raise
-        return False
