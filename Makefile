@@ -18,7 +18,7 @@ STAMP_SB3 := $(VENV_SB3)/.installed
 .PHONY: demo test lint test-arviz1 bench bench-environments bench-training clean
 
 demo: $(STAMP)
-	$(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy \
+	OMP_NUM_THREADS=1 $(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy \
 		--estimators score,score+loo,score+optimal,pathwise,inverse_variance,measure_valued
 	@echo "The pictures are in comparison/gaussian_policy: bias.png, distributions.png, variance_cost.png"
 
