@@ -255,8 +255,9 @@ def test_replicates(replicates: object) -> None:
 
 def test_chunk_size_and_reference() -> None:
     objective = ExpectedReturn()
-    with pytest.raises(InvalidInput, match="chunk_size"):
-        ppgrad.measure(objective, model, chunk_size=0)
+    for wrong in (0, 1.5, True, "a"):
+        with pytest.raises(InvalidInput, match="chunk_size is an integer from 1 up"):
+            ppgrad.measure(objective, model, chunk_size=wrong)
     with pytest.raises(InvalidInput, match="lacks parameter 'logit'"):
         ppgrad.measure(objective, model, reference={"mu": torch.tensor(0.0)})
     with pytest.raises(InvalidInput, match="'mu' has shape"):

@@ -64,9 +64,14 @@ class Critic(Baseline):
         return signal.cache[key]
 
     def loss_on(self, target: Tensor, draw: Draw, signal: Signal) -> Tensor:
-        """The mean squared error of the prediction, in undiscounted units."""
-        error = (target - self.cost(draw, signal)) / draw.discount
-        signal.regressed = Regressed(target.detach() / draw.discount, error.detach())
+        """The mean squared error of the prediction, in undiscounted units.
+
+        Nothing is learned from draws whose discount is next to nothing in the target's precision.
+        """
+        precision = torch.finfo(target.dtype)
+        discount = max(draw.discount, precision.tiny / precision.eps)
+        error = (target - self.cost(draw, signal)) / discount
+        signal.regressed = Regressed(target.detach() / discount, error.detach())
         return error.square().mean()
 
     def modules(self) -> tuple[torch.nn.Module, ...]:

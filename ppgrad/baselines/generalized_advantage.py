@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppgrad.baselines.critic import Critic, MeanOfContext
 from ppgrad.core import Baseline, Draw, InvalidAssignment, InvalidInput, Memory, Signal, SiteInfo
-from ppgrad.core.arguments import at_least, within
+from ppgrad.core.arguments import at_least, shown, within
 from ppgrad.core.draw import Chain
 
 
@@ -45,7 +45,7 @@ class GeneralizedAdvantage(Baseline):
     def __post_init__(self) -> None:
         name = type(self).__name__
         if not isinstance(self.critic, Critic):
-            raise InvalidAssignment(f"{name}({self.critic!r}): write {name}(Critic(module)).")
+            raise InvalidAssignment(f"{name}({shown(self.critic)}): write {name}(Critic(module)).")
         if self.decay is not None:
             within(name, "decay", self.decay, 0.0, 1.0)
         if self.steps is not None:

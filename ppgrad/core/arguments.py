@@ -12,6 +12,12 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def shown(value: object) -> str:
+    """``value`` in a line: its class, where what it says of itself takes more."""
+    told = repr(value)
+    return told if "\n" not in told else f"{type(value).__name__}(…)"
+
+
 def finite(owner: str, name: str, value: float, example: float) -> None:
     """Raise unless ``value`` is a finite number.
 

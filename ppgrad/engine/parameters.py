@@ -16,18 +16,18 @@ from ppgrad.engine.record import Program
 
 
 def named_parameters(program: Program, announced: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every tensor of ``program`` that wants a gradient, by name.
+    """Every tensor of ``program`` that wants a gradient, by name; by its first, where it has several.
 
     Names come from the param store for what the program registered there; else from the argument
     or the variable that holds a module or a tensor: ``policy.weight`` for an argument ``policy``.
     """
-    named = dict(announced)
-    seen = {id(leaf) for leaf in named.values()}
-    for name, leaf in _tensors(program):
+    named: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, leaf in [*announced.items(), *_tensors(program)]:
         if id(leaf) not in seen and leaf.requires_grad and leaf.is_leaf:
             seen.add(id(leaf))
             named[name if name not in named else f"{name} ({len(named)})"] = leaf
-    return {name: leaf for name, leaf in named.items() if leaf.requires_grad}
+    return named
 
 
 def check_named(named: dict[str, Tensor], reached: list[Tensor], ignored: set[int]) -> None:
@@ -48,7 +48,7 @@ def announce(named: dict[str, Tensor], program_announces: frozenset[str]) -> Non
     for name, leaf in named.items():
         if name not in program_announces:
             if registered.get(name, leaf) is not leaf:
-                del store[name]
+                _forget(name)
             pyro.param(name, leaf)
 
 
@@ -67,7 +67,16 @@ def param_store_unchanged() -> Iterator[None]:
         yield
     finally:
         for name in set(store.keys()) - before:
-            del store[name]
+            _forget(name)
+
+
+def _forget(name: str) -> None:
+    """Take a parameter out of the store; the store's own ``del`` fails for a tensor that has two names there."""
+    store = pyro.get_param_store()
+    leaf = store._params.pop(name)
+    store._constraints.pop(name, None)
+    if store._param_to_name.get(leaf) == name:
+        del store._param_to_name[leaf]
 
 
 @contextmanager

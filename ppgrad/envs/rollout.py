@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ppgrad.core import InvalidInput
+from ppgrad.core.arguments import shown
 from ppgrad.core.modules import Frozen, fit_to_signal
 from ppgrad.envs.environment import where_alive
 from ppgrad.envs.finite_numbers import FiniteNumbers
@@ -82,8 +83,8 @@ def rollout(
             ``(episodes,)``. A module's parameters are named after it: ``policy.weight``.
         horizon: the most steps of an episode.
         episodes: how many episodes one run plays.
-        bootstrap: V, a module from observations to ``(episodes,)`` numbers, such as that of a critic; the program
-            does not train it.
+        bootstrap: V, a module from observations to ``(episodes,)`` numbers, such as that of a critic: what is to come
+            after the horizon, and after what the state there earns at ``r_{horizon}``. The program does not train it.
 
     Returns:
         The program; it takes no arguments and returns `Episodes`. Its attribute ``rollout`` tells what it was made of.
@@ -107,7 +108,7 @@ def rollout(
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InvalidInput(f"rollout({name}={number!r}): {name} is an integer from 1 up.")
     if bootstrap is not None and not isinstance(bootstrap, torch.nn.Module):
-        raise InvalidInput(f"rollout(bootstrap={bootstrap!r}): write a torch.nn.Module from observations to numbers.")
+        raise InvalidInput(f"rollout(bootstrap={shown(bootstrap)}): write a torch.nn.Module, from observations to V.")
     value = None if bootstrap is None else Frozen(bootstrap)
     check_environment(env)
     if not callable(policy) or inspect.isclass(policy):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ppgrad.analysis import describe, pareto_khat
 from ppgrad.core import CannotBeExact, InvalidInput
+from ppgrad.core.arguments import at_least
 from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.record import program_of
 from ppgrad.measurement.exact import exact_gradient
@@ -101,8 +102,8 @@ def check_counts(replicates: int, chunk_size: int | None) -> None:
     """Raise if a number of replicates or a chunk size makes no sense."""
     if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 2:
         raise InvalidInput(f"replicates={replicates!r}: a variance needs replicates of 2 or more.")
-    if chunk_size is not None and chunk_size < 1:
-        raise InvalidInput(f"chunk_size={chunk_size}: write 1 or more, or None.")
+    if chunk_size is not None:
+        at_least("measure", "chunk_size", chunk_size, 1)
 
 
 def ready(objective: Objective, model: Any, guide: Any, args: Any, kwargs: Any) -> Prepared:

@@ -80,7 +80,7 @@ class Step:
 def trained(prepared: Prepared) -> list[Tensor]:
     """The parameters of the program, and of the critics that are trained beside it."""
     critics = [p for module in prepared.executor.assignment.modules() for p in module.parameters() if p.requires_grad]
-    return [*prepared.parameters.values(), *critics]
+    return list({id(leaf): leaf for leaf in (*prepared.parameters.values(), *critics)}.values())
 
 
 def compiled_step(objective: Compilable, prepared: Prepared, memory: Memories) -> Step | None:

@@ -321,6 +321,7 @@ class Trainer:
         for name, node in trace.nodes.items():
             leaf = node["value"].unconstrained()
             if id(leaf) not in known and leaf.requires_grad:
+                known.add(id(leaf))
                 self.parameters[name] = leaf
         self.settings.stepper.own(self.parameters, self.critics)
 
@@ -350,13 +351,15 @@ class Trainer:
 
 
 def _critics(prepared: Prepared) -> dict[str, Tensor]:
-    modules = prepared.executor.assignment.modules()
-    return {
-        f"critic_{place}.{name}": leaf
-        for place, module in enumerate(modules)
-        for name, leaf in module.named_parameters()
-        if leaf.requires_grad
-    }
+    """The parameters of the critics; those that the program has, too, are the program's."""
+    found: dict[str, Tensor] = {}
+    known = {id(leaf) for leaf in prepared.parameters.values()}
+    for place, module in enumerate(prepared.executor.assignment.modules()):
+        for name, leaf in module.named_parameters():
+            if leaf.requires_grad and id(leaf) not in known:
+                known.add(id(leaf))
+                found[f"critic_{place}.{name}"] = leaf
+    return found
 
 
 def _moved(tree: Any, device: torch.device) -> Any:

@@ -53,6 +53,7 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
         optimizer.at(observations).step()
 
         svi = SVI(model, guide, NaturalGradient(guide, args=(data,)), loss=ppgrad.ELBO())
+        ppgrad.fit(objective, rollout, optimizer=NaturalGradient(rollout))
 
     F is exact at each site that torch knows the divergence of, and averaged over draws elsewhere;
     what a site's distribution depends on is drawn (see `fisher`). The draws depend on the global
@@ -210,8 +211,8 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
             if self._args or self._kwargs:
                 raise
             raise InvalidInput(
-                f"NaturalGradient calls its program without arguments, and: {error}. Write optimizer.at(observations) "
-                "before step(), or NaturalGradient(program, args=(…,))."
+                f"NaturalGradient calls its program without arguments, and: {error}. Write NaturalGradient(rollout), "
+                "NaturalGradient(program, args=(…,)), or optimizer.at(observations) before step()."
             ) from error
 
 

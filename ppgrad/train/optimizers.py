@@ -89,7 +89,7 @@ def _main_stepper(optimizer: Any, learning_rate: float | None, schedule: Any, st
     if schedule is not None and not isinstance(schedule, str | LRScheduler) and not callable(schedule):
         raise InvalidInput(f"schedule={schedule!r} is no learning-rate schedule. {_SCHEDULE}")
     if optimizer is NaturalGradient:
-        raise InvalidInput("optimizer=NaturalGradient lacks its policy or guide. Write NaturalGradient(policy).")
+        raise InvalidInput("optimizer=NaturalGradient lacks its program or guide. Write NaturalGradient(program).")
     if isinstance(optimizer, NaturalGradient):
         if learning_rate is not None:
             raise InvalidInput(

@@ -138,3 +138,10 @@ def test_what_makes_no_sense_is_refused() -> None:
         GeneralizedAdvantage(Critic(Wrong()), decay=1.5)
     with pytest.raises(InvalidInput, match="one of the two"):
         GeneralizedAdvantage(Critic(Wrong()), decay=0.5, steps=3)
+
+
+@pytest.mark.parametrize("baseline", [Critic(LastNumber()), GeneralizedAdvantage(Critic(LastNumber()))], ids=repr)
+def test_a_discount_that_vanishes_is_no_trouble(baseline: ppgrad.Baseline) -> None:
+    program = ppgrad.rollout(ppgrad.envs.CartPole(), ppgrad.CategoricalPolicy(4, 2), 200, episodes=2)
+    found = ppgrad.gradient(ExpectedReturn(ScoreFunction(baseline), discount=0.5), program, seed=0)
+    assert all(gradient.isfinite().all() for gradient in found.values())

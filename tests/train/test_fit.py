@@ -17,6 +17,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import SVI
+from pyro.infer.autoguide import AutoIAFNormal
 from scipy.stats import ttest_1samp
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
@@ -600,7 +601,7 @@ def test_a_callback_that_interrupts_leaves_the_logs_whole(tmp_path: Path) -> Non
         ({"progress": "yes"}, "progress='yes'"),
         ({"evaluation_deterministic": 1}, "evaluation_deterministic=1"),
         ({"critic_optimizer": "adam"}, "critic_optimizer='adam' is no optimizer"),
-        ({"optimizer": NaturalGradient}, r"Write NaturalGradient\(policy\)"),
+        ({"optimizer": NaturalGradient}, r"Write NaturalGradient\(program\)"),
         ({"optimizer": functools.partial(NaturalGradient, lr=1.0)}, "write a policy"),
         ({"optimizer": NaturalGradient(program), "learning_rate": 0.1}, "critic_optimizer="),
         ({"evaluate": dict}, "evaluate_every"),
@@ -674,3 +675,58 @@ def test_tensorboard_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(InvalidInput, match=r"pip install 'ppgrad\[train\]'"):
         fit(ExpectedReturn(), program, steps=2, tensorboard=True, log_folder=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+class Recording(torch.optim.SGD):
+    """Knows the gradients of its latest step."""
+
+    gradients: dict[int, Tensor]
+
+    def step(self, closure: Any = None) -> Any:
+        loss = super().step(closure)
+        leaves = [leaf for group in self.param_groups for leaf in group["params"]]
+        Recording.gradients = {id(leaf): leaf.grad.clone() for leaf in leaves}
+        return loss
+
+
+def shared_trunk() -> tuple[ExpectedReturn, Callable[[], object], torch.nn.Linear, torch.nn.Linear]:
+    """Policy and critic share their first layer."""
+    torch.manual_seed(0)
+    trunk, head, value = torch.nn.Linear(2, 4), torch.nn.Linear(4, 1), torch.nn.Linear(4, 1)
+    mean, critic = torch.nn.Sequential(trunk, head), torch.nn.Sequential(trunk, value)
+    objective = ExpectedReturn(ScoreFunction(ppgrad.Critic(critic)))
+
+    def program() -> None:
+        with pyro.plate("episodes", 8):
+            state = torch.ones(8, 2)
+            action = ppgrad.policy("a", dist.Normal(mean(state).squeeze(-1), 1.0), context=state)
+            ppgrad.reward("r", -(action**2))
+
+    return objective, program, trunk, head
+
+
+@pytest.mark.parametrize("compile", [False, "eager"])
+def test_a_tensor_with_two_owners_moves_once(compile: bool | str) -> None:
+    objective, program, trunk, head = shared_trunk()
+    objective.compile = compile
+    before = [layer.weight.detach().clone() for layer in (trunk, head)]
+    fit(objective, program, steps=1, optimizer=Recording, learning_rate=0.5)
+    for layer, start in zip((trunk, head), before, strict=True):
+        gradient = Recording.gradients[id(layer.weight)]
+        torch.testing.assert_close(start - layer.weight.detach(), 0.5 * gradient)
+        assert gradient.any()
+
+
+def test_a_tensor_with_two_names_is_one_parameter() -> None:
+    def model() -> None:
+        pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+
+    guide = AutoIAFNormal(model)
+    found = ppgrad.gradient(ppgrad.ELBO(), model, guide, seed=0)  # creates its parameters, and takes them back
+    guide()
+    leaves = [leaf for leaf in guide.parameters() if leaf.requires_grad]
+    assert len(ppgrad.gradient(ppgrad.ELBO(), model, guide, seed=0)) == len(leaves) == len(found)
+    before = [leaf.detach().clone() for leaf in leaves]
+    fit(ppgrad.ELBO(), model, guide, steps=1, optimizer=Recording, learning_rate=0.5)
+    for leaf, start in zip(leaves, before, strict=True):
+        torch.testing.assert_close(start - leaf.detach(), 0.5 * Recording.gradients[id(leaf)])
