@@ -50,12 +50,14 @@ from ppgrad.engine.validity import can_be_checked_after
 class Prepared:
     """A program that has been looked at: its executor, and its parameters by name.
 
-    ``announces`` names the parameters that the program itself registers with Pyro.
+    ``announces`` names the parameters that the program itself registers with Pyro; ``graph_bytes`` is what the graph
+    of one estimate keeps, where one has been weighed.
     """
 
     executor: Executor
     parameters: dict[str, Tensor]
     announces: frozenset[str]
+    graph_bytes: int = 1
 
     def is_stale(self, program: Program) -> bool:
         """Whether a parameter came, went, was replaced, frozen or unfrozen since."""

@@ -68,7 +68,7 @@ def compare(
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = {label: ready(o, model, guide, args, kwargs) for label, o in objectives.items()}
         if chunk_size is None:
-            chunk_size = min(default_chunk_size(objectives[label], known) for label, known in prepared.items())
+            chunk_size = min(map(default_chunk_size, prepared.values()))
         exact, kind = known_reference(prepared[next(iter(prepared))], first, model, guide, args, kwargs, reference)
         uncertainty: dict[str, Tensor] | None = None
         bar = tqdm(total=len(objectives) + (exact is None), disable=None if progress else True, leave=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.record import program_of
 from ppgrad.measurement.exact import exact_gradient
 from ppgrad.measurement.gradient import check_gradients_named, check_objective, pure
-from ppgrad.measurement.replicates import Replicates, replicate
+from ppgrad.measurement.replicates import Replicates, replicate, weighed
 from ppgrad.objectives import Objective
 
 Gradients = Mapping[str, Tensor]
@@ -110,7 +110,10 @@ def ready(objective: Objective, model: Any, guide: Any, args: Any, kwargs: Any) 
     """Prepare a program and make sure that every gradient has a name."""
     check_objective(objective)
     prepared = objective.prepare(model, guide, args, kwargs)
-    check_gradients_named(objective, prepared, objective.estimate(prepared.executor).surrogate)
+    with weighed(prepared.executor.program) as graph_bytes:
+        surrogate = objective.estimate(prepared.executor).surrogate
+        prepared = replace(prepared, graph_bytes=max(1, graph_bytes()))
+    check_gradients_named(objective, prepared, surrogate)
     return prepared
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.held import tensors_held
 from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.engine.prepare import Prepared, explain_nonfinite
-from ppgrad.engine.randomness import aside
+from ppgrad.engine.record import Program
 from ppgrad.measurement.gradient import ascent, reversed_signs
 from ppgrad.objectives import Objective
 from ppgrad.objectives.calibration import recalled
@@ -52,7 +53,7 @@ def replicate(
     """Estimate the gradient ``replicates`` times, in seed blocks, each in chunks under vmap."""
     pyro.set_rng_seed(seed)
     memory = recalled(objective, prepared)
-    chunk_size = chunk_size or default_chunk_size(objective, prepared)
+    chunk_size = chunk_size or default_chunk_size(prepared)
     chunks: list[tuple[dict[str, Tensor], Tensor]] = []
     seconds = 0.0
     lanes = min(chunk_size, block_sizes(replicates)[0])
@@ -143,26 +144,26 @@ def _vectorized(
     return reversed_signs(dict(zip(prepared.parameters, lanes, strict=True)), gradients[: len(lanes)]), losses.detach()
 
 
-def default_chunk_size(objective: Objective, prepared: Prepared) -> int:
+def default_chunk_size(prepared: Prepared) -> int:
     """As many replicates as keep graphs and gradients within a fixed amount of memory, whatever the machine has."""
     gradients = sum(leaf.nbytes for leaf in prepared.parameters.values())
-    return max(1, _BUDGET // (_graph_bytes(objective, prepared) + gradients))
+    return max(1, _BUDGET // (prepared.graph_bytes + gradients))
 
 
-def _graph_bytes(objective: Objective, prepared: Prepared) -> int:
-    """What the graph of one estimate keeps for its backward pass, without what the program holds anyway."""
+@contextmanager
+def weighed(program: Program) -> Iterator[Callable[[], int]]:
+    """Inside, how many bytes the graphs made so far keep for their backward pass, beside what the program holds."""
+    held = {tensor.untyped_storage()._cdata for tensor in tensors_held(program)}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage.nbytes()
+        if storage._cdata not in held:
+            kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    with aside(), torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
-        estimate = objective.estimate(prepared.executor)
-    for tensor in tensors_held(prepared.executor.program):
-        kept.pop(tensor.untyped_storage()._cdata, None)
-    return sum(kept.values()) or estimate.loss.element_size()
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield lambda: sum(kept.values())
 
 
 def _check(prepared: Prepared, draws: dict[str, Tensor], losses: Tensor) -> None:

@@ -103,8 +103,10 @@ def test_the_gradient_lies_there_and_is_that_of_the_host(
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", sorted(all_problems()))
 def test_every_problem(name: str, device: str, caplog: pytest.LogCaptureFixture) -> None:
-    for case in conformance_cases(problems={name: all_problems()[name]}):
-        if "InverseVariance" not in repr(case.estimator):  # of which one problem is enough
+    cases = conformance_cases(problems={name: all_problems()[name]})
+    one_of_each_class = {type(case.estimator): case for case in cases}
+    for case in one_of_each_class.values():
+        if not isinstance(case.estimator, ppgrad.InverseVariance):  # of which one problem is enough
             check_there(case, device, caplog)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import ppgrad
 from ppgrad import ELBO, CannotBeExact, ExpectedReturn, LeaveOneOut, MovingAverage, Pathwise, ScoreFunction
+from ppgrad.measurement.measure import ready
 from ppgrad.measurement.replicates import default_chunk_size
 from ppgrad.testing import all_problems
 from ppgrad.testing.problems import parameters
@@ -173,7 +174,7 @@ def test_the_graphs_of_a_chunk_keep_within_the_budget(hidden: int, monkeypatch: 
     budget = 2**20
     monkeypatch.setattr("ppgrad.measurement.replicates._BUDGET", budget)
     program, objective = wide(hidden), ppgrad.ExpectedReturn(ppgrad.ScoreFunction())
-    chunk_size = default_chunk_size(objective, objective.prepare(program))
+    chunk_size = default_chunk_size(ready(objective, program, None, (), None))
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
