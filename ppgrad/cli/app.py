@@ -55,9 +55,23 @@ def list_estimators() -> None:
     _console().print(table)
 
 
+_Path = Annotated[str, typer.Argument(metavar="PATH[:NAME]", help="A file with problem(), or another NAME.")]
+_Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the gradient once; it takes a while, and then each is faster.")
+]
+_Device = Annotated[
+    str | None, typer.Option(help="Where problem() makes its tensors: cpu, cuda, cuda:1, … Default: torch's own.")
+]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An argument of problem(), such as covariance=full."),
+]
+_Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in a program an error arose.")]
+
+
 @app.command()
 def compare(
-    path: Annotated[str, typer.Argument(metavar="PATH[:NAME]", help="A file with problem(), or another NAME.")],
+    path: _Path,
     estimators: Annotated[
         str | None,
         typer.Option(help="Comma-separated: score, score+loo, pathwise, … Default: all unbiased that can serve."),
@@ -66,17 +80,10 @@ def compare(
     particles: Annotated[int, typer.Option(help="Samples averaged in one estimate, unless a word says @N.")] = 8,
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the results. Default: comparison/NAME.")] = None,
-    compile: Annotated[
-        bool, typer.Option("--compile", help="Compile the gradient once; it takes a while, and then each is faster.")
-    ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="Where problem() makes its tensors: cpu, cuda, cuda:1, … Default: torch's own.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An argument of problem(), such as covariance=full."),
-    ] = None,
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show where in a program an error arose.")] = False,
+    compile: _Compile = False,
+    device: _Device = None,
+    settings: _Settings = None,
+    traceback: _Traceback = False,
 ) -> None:
     """Compare gradient estimators on a program: bias, variance, cost; tables, pictures, ArviZ.
 
@@ -90,7 +97,7 @@ def compare(
 
 @app.command()
 def train(
-    path: Annotated[str, typer.Argument(metavar="PATH[:NAME]", help="A file with problem(), or another NAME.")],
+    path: _Path,
     steps: Annotated[int | None, typer.Option(help="Steps of the optimizer, in all. Default: 1000.")] = None,
     estimator: Annotated[
         str | None, typer.Option(help="score, score+loo, pathwise, … Default: pathwise where it can, else score.")
@@ -111,17 +118,10 @@ def train(
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints. Default: 100.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's events, too.")] = False,
-    compile: Annotated[
-        bool, typer.Option("--compile", help="Compile the gradient once; it takes a while, and then each is faster.")
-    ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="Where problem() makes its tensors: cpu, cuda, cuda:1, … Default: torch's own.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An argument of problem(), such as covariance=full."),
-    ] = None,
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show where in a program an error arose.")] = False,
+    compile: _Compile = False,
+    device: _Device = None,
+    settings: _Settings = None,
+    traceback: _Traceback = False,
 ) -> None:
     """Train a program's parameters: checkpoints, logs, the gradient's variance; resume after a kill.
 

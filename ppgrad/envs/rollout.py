@@ -143,9 +143,10 @@ def rollout(
                 seen = f"The observation after step {t}, which site 'a_{t + 1}' reads,"
                 observation = numbers.seen(where_alive(alive, play.observation, observation), seen)
                 terminated = terminated | (alive & step.terminated)
-                cut_off = alive & ~step.terminated & (step.truncated | (t == horizon - 1))
-                if value is not None and (t == horizon - 1 or (play.stops_early and cut_off.any())):
-                    _earn_prediction(f"v_{t + 1}", value, observation, cut_off, t + 1)
+                if value is not None:
+                    cut_off = alive & ~step.terminated & (step.truncated | (t == horizon - 1))
+                    if t == horizon - 1 or (play.stops_early and cut_off.any()):
+                        _earn_prediction(f"v_{t + 1}", value, observation, cut_off, t + 1)
                 alive = alive & ~step.terminated & ~step.truncated
                 if play.stops_early and not alive.any():
                     break

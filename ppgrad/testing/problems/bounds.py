@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppgrad.core import Problem
 from ppgrad.objectives import ELBO, VarGrad
-from ppgrad.testing.problems.common import Parameters, closed_form, parameters
+from ppgrad.testing.problems.common import Parameters, bernoulli_latents, closed_form, parameters
 
 
 def conjugate_elbo() -> Problem:
@@ -37,18 +37,7 @@ def conjugate_elbo() -> Problem:
 
 def discrete_elbo() -> Problem:
     """z_n ~ Bernoulli(⅓) in a plate, x_n | z_n ~ N(z_n w, 1) with w a parameter of the model."""
-    initial, data = {"logits": [0.4, -0.6], "w": 1.5}, (1.2, 0.1)
-
-    def model() -> None:
-        p = parameters({"w": initial["w"]})
-        with pyro.plate("n", 2):
-            z = pyro.sample("z", dist.Bernoulli(torch.tensor(1 / 3)))
-            pyro.sample("x", dist.Normal(z * p["w"], 1.0), obs=torch.tensor(data) * 1.0)
-
-    def guide() -> None:
-        p = parameters({"logits": initial["logits"]})
-        with pyro.plate("n", 2):
-            pyro.sample("z", dist.Bernoulli(logits=p["logits"]))
+    initial, data, model, guide = bernoulli_latents()
 
     def value(p: Parameters) -> Tensor:
         total = torch.zeros(())

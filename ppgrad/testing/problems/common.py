@@ -1,12 +1,14 @@
-"""What problems share: parameters, their gradient in closed form, expectations over several runs."""
+"""What problems share: parameters, their gradient in closed form, expectations over several runs, a program."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 
@@ -42,3 +44,22 @@ def bound_of_two(probabilities: Tensor, gains: Tensor, sharpness: float = 1.0) -
     scaled = sharpness * gains
     pairs = torch.logaddexp(scaled[:, None], scaled[None, :]) - math.log(2)
     return probabilities @ pairs @ probabilities / sharpness
+
+
+def bernoulli_latents() -> tuple[dict[str, Any], tuple[float, float], Callable[[], None], Callable[[], None]]:
+    """z_n ~ Bernoulli(⅓) in a plate, x_n | z_n ~ N(z_n w, 1): parameters, data, model and guide."""
+    initial: dict[str, Any] = {"logits": [0.4, -0.6], "w": 1.5}
+    data = (1.2, 0.1)
+
+    def model() -> None:
+        p = parameters({"w": initial["w"]})
+        with pyro.plate("n", 2):
+            z = pyro.sample("z", dist.Bernoulli(torch.tensor(1 / 3)))
+            pyro.sample("x", dist.Normal(z * p["w"], 1.0), obs=torch.tensor(data) * 1.0)
+
+    def guide() -> None:
+        p = parameters({"logits": initial["logits"]})
+        with pyro.plate("n", 2):
+            pyro.sample("z", dist.Bernoulli(logits=p["logits"]))
+
+    return initial, data, model, guide

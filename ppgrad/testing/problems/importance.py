@@ -12,23 +12,12 @@ from torch import Tensor
 
 from ppgrad.core import Problem
 from ppgrad.objectives import IWELBO, RenyiELBO
-from ppgrad.testing.problems.common import Parameters, bound_of_two, closed_form, parameters
+from ppgrad.testing.problems.common import Parameters, bernoulli_latents, bound_of_two, closed_form, parameters
 
 
 def importance_discrete() -> Problem:
     """An importance-weighted bound of two samples, two Bernoulli latents in a plate."""
-    initial, data = {"logits": [0.4, -0.6], "w": 1.5}, (1.2, 0.1)
-
-    def model() -> None:
-        p = parameters({"w": initial["w"]})
-        with pyro.plate("n", 2):
-            z = pyro.sample("z", dist.Bernoulli(torch.tensor(1 / 3)))
-            pyro.sample("x", dist.Normal(z * p["w"], 1.0), obs=torch.tensor(data) * 1.0)
-
-    def guide() -> None:
-        p = parameters({"logits": initial["logits"]})
-        with pyro.plate("n", 2):
-            pyro.sample("z", dist.Bernoulli(logits=p["logits"]))
+    initial, data, model, guide = bernoulli_latents()
 
     def value(p: Parameters) -> Tensor:
         samples = [torch.tensor(z) for z in itertools.product((0.0, 1.0), repeat=2)]
