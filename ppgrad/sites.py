@@ -9,10 +9,11 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.poutine.runtime import Message, am_i_wrapped, apply_stack, get_plates
+from pyro.poutine.runtime import am_i_wrapped, get_plates
 from torch import Tensor
 
 from ppgrad.core.errors import InvalidProgram
+from ppgrad.core.messages import send
 
 
 def policy(
@@ -39,7 +40,11 @@ def policy(
     Returns:
         The action, of shape ``fn.shape()``.
     """
-    return pyro.sample(name, fn, obs=obs, infer={**(infer or {}), "policy": True, "context": context})
+    infer = {**(infer or {}), "policy": True, "context": context}
+    if not am_i_wrapped():
+        return pyro.sample(name, fn, obs=obs, infer=infer)
+    action: Tensor = send(name, fn, obs, infer, infer.pop("is_observed", obs is not None))["value"]
+    return action
 
 
 def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = None, predicted: bool = False) -> None:
@@ -69,7 +74,7 @@ def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = 
         pyro.sample(name, factor, obs=observed, infer=infer)
         return
     try:
-        message = _sent(name, factor, observed, infer)
+        message = send(name, factor, observed, infer, True)
     except ValueError:
         _check_shape(name, value, get_plates())
         raise
@@ -90,28 +95,6 @@ class _Earned(dist.Unit):
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.log_factor if value.shape[:-1] == self.batch_shape else super().log_prob(value)
-
-
-def _sent(name: str, fn: dist.TorchDistribution, obs: Tensor, infer: dict[str, Any]) -> Message[..., Any]:
-    """``pyro.sample`` of an observed value: the message that the handlers leave, with the plates in it."""
-    message: Message[..., Any] = {
-        "type": "sample",
-        "name": name,
-        "fn": fn,
-        "is_observed": True,
-        "args": (),
-        "kwargs": {},
-        "value": obs,
-        "infer": infer,
-        "scale": 1.0,
-        "mask": None,
-        "cond_indep_stack": (),
-        "done": False,
-        "stop": False,
-        "continuation": None,
-    }
-    apply_stack(message)
-    return message
 
 
 def _check_shape(name: str, value: Tensor, frames: Sequence[Any]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ppgrad.core.contrast import with_weights
 from ppgrad.core.discrete import element_shape
+from ppgrad.core.distributions import sampled
 from ppgrad.core.estimator import Sample
 from ppgrad.core.generators import generator_state, restore_generators
 from ppgrad.core.parameters import rebuilt, unconstrained
@@ -26,7 +27,7 @@ def antithetic_steps(fn: TorchDistribution, directions: Tensor, step: float, cou
     """
     numbers = unconstrained(fn)
     start = generator_state()
-    value = _draw(fn)
+    value = sampled(fn)
     end = generator_state()
     weights, alternatives = [], []
     for direction in directions:
@@ -34,12 +35,6 @@ def antithetic_steps(fn: TorchDistribution, directions: Tensor, step: float, cou
         for sign in (1, -1):
             restore_generators(start)
             weights.append(sign * weight)
-            alternatives.append(_draw(rebuilt(fn, numbers.detach() + sign * step * direction)))
+            alternatives.append(sampled(rebuilt(fn, numbers.detach() + sign * step * direction)))
     restore_generators(end)
     return Sample(value, with_weights(weights), torch.stack(alternatives))
-
-
-def _draw(fn: TorchDistribution) -> Tensor:
-    with torch.no_grad():
-        value: Tensor = fn.rsample() if fn.has_rsample else fn.sample()
-    return value.detach()

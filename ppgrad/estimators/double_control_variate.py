@@ -11,7 +11,7 @@ from torch import Tensor
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import finite
 from ppgrad.core.discrete import mean_of_others, needs_particles, no_mean, over_event
-from ppgrad.core.distributions import without_mask
+from ppgrad.core.distributions import sampled, without_mask
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class DoubleControlVariate(Estimator):
         return needs_particles(site, type(self).__name__) or no_mean(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
-        value = fn.sample().detach()
+        value = sampled(fn)
         return Sample(value, {"mean": without_mask(fn).mean}, value.unsqueeze(0))
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.contrast import contrast, with_weights
 from ppgrad.core.discrete import not_finite, other_values
+from ppgrad.core.distributions import sampled
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class LocalExpectation(Estimator):
         return not_finite(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
-        value = fn.sample().detach()
+        value = sampled(fn)
         others = other_values(fn, value)
         if not others:
             return Sample(value)

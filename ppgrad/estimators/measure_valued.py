@@ -25,7 +25,7 @@ from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import flag
 from ppgrad.core.contrast import contrast, with_weights
 from ppgrad.core.discrete import element
-from ppgrad.core.distributions import distribution_name
+from ppgrad.core.distributions import distribution_name, sampled
 from ppgrad.estimators._measure_valued.discrete import bernoulli_pairs, categorical_pairs, poisson_pairs
 from ppgrad.estimators._measure_valued.gamma import learned_concentration, rate_pairs
 from ppgrad.estimators._measure_valued.normal import multivariate_normal_pairs, normal_pairs
@@ -92,9 +92,7 @@ class MeasureValued(Estimator):
         return learned_concentration(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
-        with torch.no_grad():
-            value = fn.rsample() if fn.has_rsample else fn.sample()
-        value = value.detach()
+        value = sampled(fn)
         pairs = next(pairs for kind, pairs in _PAIRS.items() if isinstance(element(fn), kind))
         weights, alternatives = [], []
         for weight, plus, minus in pairs(fn, value, self.coupled):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.discrete import for_event, logits, mean_of_others, needs_particles, not_bernoulli
+from ppgrad.core.distributions import sampled
 from ppgrad.core.modules import Frozen
 
 
@@ -52,7 +53,7 @@ class Rodeo(Estimator):
         return needs_particles(site, type(self).__name__) or not_bernoulli(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
-        value = fn.sample().detach()
+        value = sampled(fn)
         return Sample(value, {"logits": logits(fn)}, value.unsqueeze(0))
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:

@@ -23,7 +23,7 @@ from ppgrad.core import (
     Signal,
     SiteInfo,
 )
-from ppgrad.core.distributions import distribution_name, is_rounded, moving_bound, undifferentiable_density
+from ppgrad.core.distributions import distribution_name, is_rounded, moving_bound, sampled, undifferentiable_density
 from ppgrad.core.draws import Antithetic, QuasiMonteCarlo, check_draws, not_drawable, quantile
 
 
@@ -99,16 +99,15 @@ class ScoreFunction(Estimator):
         return not_drawable(self.draws, site)
 
     def sample(self, fn: TorchDistribution) -> Sample:
-        with torch.no_grad():
-            value = fn.rsample() if fn.has_rsample else fn.sample()
-            return self._with_references(fn, value)
+        return self._with_references(fn, sampled(fn))
 
     def sample_from(self, fn: TorchDistribution, uniform: Tensor) -> Sample:
         with torch.no_grad():
             return self._with_references(fn, quantile(fn, uniform))
 
     def _with_references(self, fn: TorchDistribution, value: Tensor) -> Sample:
-        return Sample(value.detach(), {}, None if self.baseline is None else self.baseline.references(fn))
+        with torch.no_grad():
+            return Sample(value, {}, None if self.baseline is None else self.baseline.references(fn))
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         advantage = signal.value

@@ -13,7 +13,7 @@ from torch.distributions import Bernoulli, Binomial, Categorical, Geometric, One
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.contrast import contrast, with_weights
 from ppgrad.core.discrete import element, index_of, log_probabilities, value_at
-from ppgrad.core.distributions import distribution_name
+from ppgrad.core.distributions import distribution_name, sampled
 
 _SERVED = (Bernoulli, Categorical, OneHotCategorical, Poisson, Geometric, Binomial)
 
@@ -53,7 +53,7 @@ class StochasticPerturbation(Estimator):
         return f"{distribution_name(site.fn)} is neither {', '.join(names)} nor {last}"
 
     def sample(self, fn: TorchDistribution) -> Sample:
-        value = fn.sample().detach()
+        value = sampled(fn)
         # A neighbour outside of the support has no weight, and the value drawn takes its place.
         if not isinstance(element(fn), Bernoulli | Categorical | OneHotCategorical):
             above = value + 1

@@ -13,6 +13,7 @@ from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import at_least
 from ppgrad.core.contrast import per_element
 from ppgrad.core.discrete import LEAST_LOGIT, gumbel, index_of, log_probabilities, not_finite, over_event, value_at
+from ppgrad.core.distributions import sampled
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class SumAndSample(Estimator):
         return not_finite(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
-        value = fn.sample().detach()
+        value = sampled(fn)
         drawn, log_probs = index_of(fn, value), log_probabilities(fn)
         k = min(self.k, len(log_probs) - 1)
         if k == 0:

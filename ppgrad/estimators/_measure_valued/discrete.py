@@ -7,6 +7,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core.discrete import element, element_shape, log_probabilities, other_values, value_at
+from ppgrad.core.distributions import sampled
 from ppgrad.estimators._measure_valued.pair import Pair
 
 
@@ -21,10 +22,10 @@ def categorical_pairs(fn: TorchDistribution, value: Tensor, coupled: bool) -> li
         return [Pair(probability, other) for probability, other in other_values(fn, value)]
     index = torch.zeros(element_shape(fn), dtype=torch.long, device=value.device)
     probabilities = log_probabilities(fn).exp()
-    return [Pair(p, value_at(fn, index + k), fn.sample().detach()) for k, p in enumerate(probabilities)]
+    return [Pair(p, value_at(fn, index + k), sampled(fn)) for k, p in enumerate(probabilities)]
 
 
 def poisson_pairs(fn: TorchDistribution, value: Tensor, coupled: bool) -> list[Pair]:
     """λ: x + 1 against x."""
     rate = element(fn).rate.expand(fn.shape())
-    return [Pair(rate, value + 1, None if coupled else fn.sample().detach())]
+    return [Pair(rate, value + 1, None if coupled else sampled(fn))]
