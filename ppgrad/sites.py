@@ -78,7 +78,9 @@ def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = 
     except ValueError:
         _check_shape(name, value, get_plates())
         raise
-    _check_shape(name, value, get_plates() if message["stop"] else message["cond_indep_stack"])
+    frames = get_plates() if message["stop"] else message["cond_indep_stack"]
+    if message["fn"] is not factor or len(frames) != value.dim() or any(frame.dim is None for frame in frames):
+        _check_shape(name, value, frames)
 
 
 def cost(name: str, value: Tensor | np.ndarray | float, *, time: int | None = None) -> None:

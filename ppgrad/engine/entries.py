@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -22,8 +22,7 @@ class Stopped:
     density: Tensor | None
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One site of a `Record`: over all lanes, padded to a common number of plate dimensions.
 
     ``active`` is false where nothing depends on the draw, None where the program does not say.
@@ -61,6 +60,8 @@ class Record:
 
     def served(self) -> list[Served]:
         """Each draw that has a surrogate, with the cost downstream of it."""
+        if all(entry.draw is None for entry in self.entries):
+            return []
         served: list[Served] = []
         chains: dict[Any, Chain] = {}
         for entry, parts in zip(self.entries, downstream_costs(self.entries, detached=True), strict=True):

@@ -137,25 +137,26 @@ class Executor:
     def _grown(self, inputs: Inputs, state: Any) -> list[Record]:
         while True:
             try:
-                return self._execute(inputs)
+                return self._execute(inputs, state)
             except (GridGrew, SharedNoise) as more:
                 self.grow(more)
                 restore_generators(state)  # what is drawn does not depend on what was learned before
 
-    def _execute(self, inputs: Inputs) -> list[Record]:
+    def _execute(self, inputs: Inputs, state: Any) -> list[Record]:
         indices = grid_indices(self.grid)
         uniforms = shared_noise(self.noises, self.particles)
+        if self.noises:
+            state = generator_state()
 
         def all_lanes(branch: Branch | None) -> Run:
             return self._vectorized(inputs, indices, uniforms, branch)
 
         if isinstance(inputs.token, Tensor):
-            return [self._record(self._with_alternatives(all_lanes, in_vmap=True))]
+            return [self._record(self._with_alternatives(all_lanes, state, in_vmap=True))]
         if self.vectorize and (self.particles, self.grid_points) != (1, 1):
-            state = generator_state()
             try:
                 with vectorizable():
-                    return [self._record(self._with_alternatives(all_lanes))]
+                    return [self._record(self._with_alternatives(all_lanes, state))]
             except (GridGrew, SharedNoise, PpgradError):
                 raise
             except Exception as error:
@@ -165,7 +166,7 @@ class Executor:
                 restore_generators(state)
         if self.max_looped is not None and self.grid_points > self.max_looped:
             raise InvalidInput(f"Its {self.grid_points} branches would run in a loop.")
-        runs = []
+        runs: list[Run] = []
         for particle in range(self.particles):
             noise = {name: uniform[particle] for name, uniform in uniforms.items()}
             for point in range(self.grid_points):
@@ -180,7 +181,8 @@ class Executor:
                         check_run(run.sites)
                     return Run(run.sites, with_lanes(run.tensors, self.together))
 
-                runs.append(self._with_alternatives(one_lane, in_loop=True))
+                start = generator_state() if runs else state
+                runs.append(self._with_alternatives(one_lane, start, in_loop=True))
         return self._stacked(runs)
 
     def fall_back(self, error: Exception) -> None:
@@ -189,10 +191,12 @@ class Executor:
         note_of_loop(self.program.model, error)
 
     def _with_alternatives(
-        self, lanes: Callable[[Branch | None], Run], in_vmap: bool = False, in_loop: bool = False
+        self, lanes: Callable[[Branch | None], Run], start: Any, in_vmap: bool = False, in_loop: bool = False
     ) -> Run:
-        """The program as drawn, with the costs of each alternative beside the site that asked for it."""
-        start = generator_state()
+        """The program as drawn, with the costs of each alternative beside the site that asked for it.
+
+        ``start`` is the state that the generators are in.
+        """
         run = lanes(None)
         if not any(site.drawn is not None and site.drawn.alternatives for site in run.sites):
             return run

@@ -84,8 +84,7 @@ class Branch:
     shift: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Drawn(NamedTuple):
     """How the sampler served a site; ``in_branch`` of a run that differs from the program as drawn."""
 
     estimator: Estimator | None
@@ -150,9 +149,7 @@ class Sampler(Messenger):
             self._watch(name, fn)
         if name in self.drawn and self.drawn[name].is_relaxed:
             message["fn"] = unvalidated(fn)  # the model's density of the guide's value
-        if message["done"] or message["is_observed"] or type(fn).__name__ == "_Subsample":
-            return
-        if is_deterministic(fn):
+        if message["done"] or message["is_observed"] or type(fn).__name__ == "_Subsample" or is_deterministic(fn):
             return
         estimator = self._assignment.meet(message, lambda: site_info(message, *self._sizes))
         if estimator is None:
@@ -166,8 +163,8 @@ class Sampler(Messenger):
             message["value"] = self._chosen(name, sample)
             changed = self._branch is not None and self._branch.site == name
             in_branch = self._branch is not None
-            self.drawn[name] = Drawn(estimator, sample.extras, None, count, changed, in_branch)
-            if self.drawn[name].is_relaxed:
+            self.drawn[name] = drawn = Drawn(estimator, sample.extras, None, count, changed, in_branch)
+            if drawn.is_relaxed:
                 message["fn"] = unvalidated(fn)
         else:
             if name not in self._grid:
