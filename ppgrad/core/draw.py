@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from ppgrad.core.generators import draws_up_front
 
 
 class Plate(NamedTuple):
@@ -235,11 +238,17 @@ def sum_plates(cost: Tensor, plates: Plates) -> Tensor:
 
 
 def total(terms: Sequence[Tensor]) -> Tensor:
-    """The sum of all elements of all terms, one sum for all terms of one shape."""
+    """The sum of all elements of all terms, one sum for all terms of one shape.
+
+    A compiler fuses additions and cannot fuse a stack.
+    """
     by_shape: dict[torch.Size, list[Tensor]] = {}
     for term in terms:
         by_shape.setdefault(term.shape, []).append(term)
     result = torch.zeros(())
     for alike in by_shape.values():
-        result = result + (alike[0] if len(alike) == 1 else torch.stack(alike)).sum()
+        if draws_up_front():
+            result = result + functools.reduce(torch.add, alike).sum()
+        else:
+            result = result + (alike[0] if len(alike) == 1 else torch.stack(alike)).sum()
     return result

@@ -29,12 +29,12 @@ _PLENTY = 2**40
 
 
 class Compiled:
-    """``function(inputs)`` as one compiled graph; its noise is drawn in one call beforehand.
+    """``function(inputs)`` as one compiled graph of the tree's leaves; its noise is drawn in one call beforehand.
 
     Args:
         function: of one tree of tensors, to a tree of tensors. It must do the same operations whatever
             their values are.
-        inputs: such as it will be called with.
+        inputs: such as those whose leaves it will be called with.
         name: what it is called in the log.
         backend: of ``torch.compile``.
 
@@ -52,8 +52,8 @@ class Compiled:
 
         begin = time.perf_counter()
         self.about: Sequence[Any] = ()
-        leaves, self._structure = tree_flatten(inputs)
-        graph, self._result, self._noise = _traced(function, leaves, self._structure)
+        leaves, structure = tree_flatten(inputs)
+        graph, self._result, self._noise = _traced(function, leaves, structure)
         _check_changes_nothing(graph)
         self.operations = sum(node.op == "call_function" for node in graph.graph.nodes)
         with torch.no_grad():  # the gradient is part of the graph
@@ -62,9 +62,7 @@ class Compiled:
         self.seconds = time.perf_counter() - begin
         logger.info("Compiled %s: %d operations, %.1f s", name, self.operations, self.seconds)
 
-    def __call__(self, inputs: Any) -> Any:
-        leaves, structure = tree_flatten(inputs)
-        assert structure == self._structure
+    def __call__(self, leaves: list[Tensor]) -> Any:
         return tree_unflatten(self._run(leaves), self._result)
 
     def _run(self, leaves: list[Any]) -> list[Any]:

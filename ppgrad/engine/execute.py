@@ -27,7 +27,8 @@ from ppgrad.engine.grid import GridSite, grid_indices
 from ppgrad.engine.keep import keep
 from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.noise import NoiseSite, shared_noise
-from ppgrad.engine.record import Branch, GridGrew, Program, Sampler, SharedNoise, Site, Sizes, run, sites_of
+from ppgrad.engine.program import Program
+from ppgrad.engine.record import Branch, GridGrew, Sampler, SharedNoise, Site, Sizes, run, sites_of
 from ppgrad.engine.recording import record_of
 from ppgrad.engine.stopped import stopped_terms
 from ppgrad.engine.together import with_lanes
@@ -90,6 +91,11 @@ class Executor:
     def particles(self) -> int:
         """How many lanes there are for each grid point."""
         return self.sizes.num_particles * self.sizes.num_importance
+
+    @property
+    def _stacks(self) -> bool:
+        """Whether what is alike is computed in one call: a compiler fuses many calls better than one of a stack."""
+        return self.together and not draws_up_front()
 
     @property
     def grid_points(self) -> int:
@@ -179,7 +185,7 @@ class Executor:
                     run = self._lane(inputs, index, noise, branch, own)
                     if inputs.checks_after and branch is None:
                         check_run(run.sites)
-                    return Run(run.sites, with_lanes(run.tensors, self.together))
+                    return Run(run.sites, with_lanes(run.tensors, self._stacks))
 
                 start = generator_state() if runs else state
                 runs.append(self._with_alternatives(one_lane, start, in_loop=True))
@@ -265,7 +271,7 @@ class Executor:
     def _recorded(self, sampler: Sampler, branch: Branch | None) -> Run:
         traces = run(self.program, sampler)
         sites = sites_of(*traces, sampler)
-        tensors = keep(sites, self.costs(sites), self.together)
+        tensors = keep(sites, self.costs(sites), self._stacks)
         if self.couples_lanes and branch is None and torch.is_grad_enabled() and any(map(_stops, sites)):
             for one, terms in zip(tensors, stopped_terms(self.program, sampler, traces, self.costs), strict=True):
                 one["stopped"] = terms

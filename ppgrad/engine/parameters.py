@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import InvalidProgram
-from ppgrad.engine.held import held
-from ppgrad.engine.record import Program
+from ppgrad.engine.program import Program, held
 
 
 def named_parameters(program: Program, announced: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -28,6 +27,14 @@ def named_parameters(program: Program, announced: dict[str, Tensor]) -> dict[str
             seen.add(id(leaf))
             named[name if name not in named else f"{name} ({len(named)})"] = leaf
     return named
+
+
+def ids_of_parameters(program: Program, announced: dict[str, Tensor]) -> set[int]:
+    """The ``id`` of every tensor that `named_parameters` has a name for."""
+    found = [*announced.values()]
+    for _, value in held(program, named=False):
+        found += [value] if isinstance(value, Tensor) else value.parameters()
+    return {id(leaf) for leaf in found if leaf.requires_grad and leaf.is_leaf}
 
 
 def check_named(named: dict[str, Tensor], reached: list[Tensor], ignored: set[int]) -> None:

@@ -29,20 +29,10 @@ from ppgrad.engine.inspect_run import (
     check_structure,
 )
 from ppgrad.engine.jumps import check_continuous, jumps_at
-from ppgrad.engine.parameters import announced, named_parameters
+from ppgrad.engine.parameters import announced, ids_of_parameters, named_parameters
+from ppgrad.engine.program import Program
 from ppgrad.engine.randomness import aside
-from ppgrad.engine.record import (
-    Branch,
-    GridGrew,
-    Program,
-    Sampler,
-    SharedNoise,
-    Site,
-    Watch,
-    all_random_messages,
-    run,
-    sites_of,
-)
+from ppgrad.engine.record import Branch, GridGrew, Sampler, SharedNoise, Site, Watch, all_random_messages, run, sites_of
 from ppgrad.engine.validity import can_be_checked_after
 
 
@@ -63,8 +53,7 @@ class Prepared:
         """Whether a parameter came, went, was replaced, frozen or unfrozen since."""
         stored = dict(pyro.get_param_store().named_parameters())
         announced = {name: stored[name] for name in self.announces if name in stored}
-        now = named_parameters(program, announced)
-        return {*map(id, now.values())} != {*map(id, self.parameters.values())}
+        return ids_of_parameters(program, announced) != {*map(id, self.parameters.values())}
 
 
 def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_may_draw: bool) -> Prepared:

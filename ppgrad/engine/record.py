@@ -20,24 +20,10 @@ from ppgrad.core.relaxation import relaxed_log_prob
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.credit import AGAIN, SequencePath
 from ppgrad.engine.noise import NoiseSite, noise_site
+from ppgrad.engine.program import Program
 from ppgrad.estimators import ScoreFunction
 
 Kind = Literal["draw", "noise", "replayed", "observed", "reward", "factor", "deterministic"]
-
-
-@dataclass(frozen=True)
-class Program:
-    """A model, perhaps a guide, and the arguments of both."""
-
-    model: Callable[..., Any]
-    guide: Callable[..., Any] | None
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-
-def program_of(model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Program:
-    """A `Program` from what a person passes."""
-    return Program(model, guide, tuple(args), dict(kwargs or {}))
 
 
 class Sizes(NamedTuple):

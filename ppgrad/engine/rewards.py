@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppgrad.core.draw import total
 from ppgrad.engine.entries import Record
 
 
@@ -43,10 +44,10 @@ def rewards_of(records: Sequence[Record], lanes: int) -> Rewards:
         shared = frozenset.intersection(*(plates for plates, _ in sites))
         slices = math.prod(plate.size for plate in shared)
         episodes = max(episodes, lanes * slices)
-        earned = earned + torch.stack([reward.sum() for _, reward in sites]).sum() / slices
+        earned = earned + total([reward for _, reward in sites]) / slices
         number += sum(reward.numel() for _, reward in sites)
         masks = [entry.active for entry in record.entries if entry.active is not None]
         if masks and not any(entry.is_summed_over for entry in record.entries):
-            taken = torch.stack([mask.sum() for mask in masks]).sum()
+            taken = total([mask.long() for mask in masks])
             active, lengths = active + taken, lengths + taken / slices
     return Rewards(earned, active, lengths, lanes, episodes, number)

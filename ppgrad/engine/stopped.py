@@ -13,7 +13,8 @@ from torch.overrides import TorchFunctionMode
 
 from ppgrad.core import Unsupported
 from ppgrad.core.distributions import without_mask
-from ppgrad.engine.record import Drawn, Program, Sampler, Site, run, sites_of
+from ppgrad.engine.program import Program
+from ppgrad.engine.record import Drawn, Sampler, Site, run, sites_of
 
 Traces = tuple[Trace | None, Trace]
 

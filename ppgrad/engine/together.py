@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ppgrad.core import Estimator
+from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.record import Site
 
 _PARAMETERS: dict[type, tuple[str, ...]] = {
@@ -80,7 +81,7 @@ def with_lanes(kept: Sequence[Mapping[str, Any]], together: bool) -> list[dict[s
         for key, x in one.items():
             if not isinstance(x, Tensor):
                 one[key] = tree_map(_lifted, x) if x else x
-            elif x.requires_grad and not (together and key in ("cost", "log_prob")):
+            elif draws_up_front() or (x.requires_grad and not (together and key in ("cost", "log_prob"))):
                 one[key] = _lifted(x)
             else:
                 groups.setdefault((x.shape, x.dtype, x.device, x.requires_grad), []).append((one, key))

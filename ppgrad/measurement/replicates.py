@@ -15,10 +15,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ppgrad.core import Memory, NonFinite, PpgradError
 from ppgrad.core.generators import random_state, set_random_state
-from ppgrad.engine.held import tensors_held
 from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.engine.prepare import Prepared, explain_nonfinite
-from ppgrad.engine.record import Program
+from ppgrad.engine.program import Program, tensors_held
 from ppgrad.measurement.gradient import ascent, reversed_signs
 from ppgrad.objectives import Objective
 from ppgrad.objectives.calibration import recalled

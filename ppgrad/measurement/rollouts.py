@@ -15,7 +15,8 @@ from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.assign import Assignment
 from ppgrad.engine.execute import Executor
 from ppgrad.engine.lanes import LaneTensors, vectorizable, vectorized
-from ppgrad.engine.record import Program, Sampler, Site, Sizes, program_of, run, sites_of
+from ppgrad.engine.program import Program, program_of
+from ppgrad.engine.record import Sampler, Site, Sizes, run, sites_of
 from ppgrad.measurement.gradient import pure
 
 _Run = dict[str, Tensor]

@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_unflatten
 
 from ppgrad.core import InvalidInput, Memory, NonFinite, PpgradError, Unsupported
 from ppgrad.engine.compiled import Compiled, compiled
 from ppgrad.engine.execute import Executor
-from ppgrad.engine.held import fingerprint, is_data
 from ppgrad.engine.lanes import LaneTensors, vectorized
 from ppgrad.engine.prepare import Prepared, explain_nonfinite
-from ppgrad.engine.record import Program
+from ppgrad.engine.program import Program, fingerprint, is_data
 from ppgrad.engine.rewards import Rewards
 
 _REMEMBERED = 64
@@ -99,18 +98,18 @@ def compiled_step(objective: Compilable, prepared: Prepared, memory: Memories) -
         rewards = estimate.rewards(prepared.executor.particles)
         counts[:] = rewards[3:]
         loss = estimate.loss.detach()
-        numbers = torch.stack([loss, *(gradient.sum() for gradient in gradients if gradient is not None)])
-        return loss, gradients, learned, rewards[:3], torch.isfinite(numbers.sum())
+        numbers = sum((gradient.sum() for gradient in gradients if gradient is not None), loss)
+        return loss, gradients, learned, rewards[:3], torch.isfinite(numbers)
 
     inputs = (originals, _tensors(prepared.executor.program), _plain(memory))
-    graph = _remembered(objective, prepared, ("step",), step, inputs, counts)
-    if graph is None:
+    computed = _computed(objective, prepared, ("step",), step, inputs, counts)
+    if computed is None:
         return None
-    loss, gradients, learned, sums, is_finite = graph(inputs)
+    (loss, gradients, learned, sums, is_finite), about = computed
     if not is_finite:
         explain_nonfinite(prepared.executor)
         raise NonFinite("The loss or a gradient of the compiled program is NaN or infinite. Keep its numbers finite.")
-    return Step(loss, gradients, learned, Rewards(*sums, *graph.about))
+    return Step(loss, gradients, learned, Rewards(*sums, *about))
 
 
 def compiled_replicates(
@@ -133,20 +132,26 @@ def compiled_replicates(
             return _gradients(surrogates.sum(), lanes), losses.detach()
 
     inputs = (originals, _tensors(prepared.executor.program), _plain(memory))
-    graph = _remembered(objective, prepared, ("replicates", size), replicates, inputs)
-    return None if graph is None else graph(inputs)
+    computed = _computed(objective, prepared, ("replicates", size), replicates, inputs)
+    return None if computed is None else computed[0]
 
 
-def _remembered(
+def _computed(
     objective: Compilable, prepared: Prepared, what: Any, function: Any, inputs: Any, about: Any = ()
-) -> Compiled | None:
-    """The graph of ``function``, traced and compiled where this program, its shapes and settings are new."""
-    leaves, structure = tree_flatten(inputs)
+) -> tuple[Any, Sequence[Any]] | None:
+    """``function(inputs)`` from its graph, and what tracing it left in ``about``; None without a compiler.
+
+    It is traced and compiled where this program, its shapes and settings are new.
+    """
+    originals, arguments, memory = inputs
+    remembered = [(site, name, value) for site, values in memory.items() for name, value in values.items()]
+    leaves = [*originals, *arguments, *(value for _, _, value in remembered)]
+    layout = len(originals), *((site, name) for site, name, _ in remembered)
     shapes = tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
     backend = "inductor" if objective.compile is True else str(objective.compile)
     program = prepared.executor.program
     names = tuple(prepared.parameters)
-    key = (what, backend, program.model, program.guide, structure, shapes, names, fingerprint(program))
+    key = (what, backend, program.model, program.guide, layout, shapes, names, fingerprint(program))
     if key not in objective.graphs:
         name = getattr(program.model, "__name__", type(program.model).__name__)
         graph = compiled(function, inputs, f"{what[0]} of {name}", backend)
@@ -162,7 +167,8 @@ def _remembered(
                 name,
                 _MANY,
             )
-    return objective.graphs[key]
+    known = objective.graphs[key]
+    return None if known is None else (known(leaves), known.about)
 
 
 def _gradients(surrogate: Tensor, parameters: list[Tensor]) -> list[Tensor | None]:
@@ -181,12 +187,11 @@ def _tensors(program: Program) -> list[Tensor]:
     Raises:
         InvalidInput: an argument is a NumPy array, which compiling would make a constant.
     """
-    leaves = tree_flatten((program.args, dict(program.kwargs)))[0]
-    if any(isinstance(leaf, np.ndarray) for leaf in leaves):
+    if any(isinstance(leaf, np.ndarray) for leaf in program.leaves):
         raise InvalidInput(
             "compile=True makes a constant of an argument that is a NumPy array. Pass torch.as_tensor(…)."
         )
-    return [leaf.detach() for leaf in leaves if is_data(leaf)]
+    return [leaf for leaf in program.leaves if is_data(leaf)]
 
 
 class _Latest(Messenger):
@@ -206,9 +211,9 @@ def _traceable(executor: Executor, arguments: list[Tensor]) -> Iterator[None]:
         Unsupported: it does.
     """
     program, vectorize = executor.program, executor.vectorize
-    leaves, structure = tree_flatten((program.args, dict(program.kwargs)))
     remaining = iter(arguments)
-    args, kwargs = tree_unflatten([next(remaining) if is_data(leaf) else leaf for leaf in leaves], structure)
+    leaves = [next(remaining) if is_data(leaf) else leaf for leaf in program.leaves]
+    args, kwargs = tree_unflatten(leaves, program.structure)
     executor.program = replace(program, args=args, kwargs=kwargs)
     latest = _Latest()
     try:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ppgrad.core import InvalidProgram
-from ppgrad.engine.record import Program, Site
+from ppgrad.engine.program import Program
+from ppgrad.engine.record import Site
 from ppgrad.objectives.objective import Objective, needs_guide
 
 

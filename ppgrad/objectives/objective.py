@@ -13,7 +13,7 @@ from pyro.infer import ELBO as PyroELBO
 from pyro.infer.elbo import ELBOModule
 from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
 from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal
 from ppgrad.core.draw import total
@@ -24,7 +24,8 @@ from ppgrad.engine.entries import Record, Served
 from ppgrad.engine.execute import Executor
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
-from ppgrad.engine.record import Program, Site, Sizes, program_of
+from ppgrad.engine.program import Program, program_of
+from ppgrad.engine.record import Site, Sizes
 from ppgrad.engine.rewards import Rewards, rewards_of
 from ppgrad.objectives.calibration import EVERY, calibrated
 from ppgrad.objectives.compiling import Step, check_compile, compiled_replicates, compiled_step, trained
@@ -172,8 +173,7 @@ class Objective(PyroELBO):
     def prepare(self, model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Prepared:
         """Get to know a program: one validated run, remembered for the latest models, guides and shapes."""
         program = program_of(model, guide, args, kwargs)
-        leaves, structure = tree_flatten((program.args, program.kwargs))
-        key = (model, guide, structure, tuple(map(_kind, leaves)))
+        key = (model, guide, program.structure, tuple(map(_kind, program.leaves)))
         prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale(program)), None)
         if prepared is None:
             self.check(program)
@@ -250,12 +250,12 @@ class Objective(PyroELBO):
 
     def accumulate_gradients(self, prepared: Prepared) -> Estimate:
         """One estimate, its gradient added to each parameter's ``grad``; baselines and critics learn from it."""
-        announce(prepared.parameters, prepared.announces)
         self._calibrate(prepared)
         step = self.compiled_step(prepared, self.memory)
+        # A program that is compiled does not run, and announces no parameter itself.
+        announce(prepared.parameters, prepared.announces if step is None else frozenset())
         self._register_critics(prepared.executor)
         if step is not None:
-            announce(prepared.parameters, frozenset())  # the program does not run, and announces none
             self.memory = step.memory
             leaves, gradients = _reached(trained(prepared), step.gradients)
             if leaves:

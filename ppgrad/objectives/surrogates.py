@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Draw, Memory, Signal
+from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.entries import Served
 
 
@@ -19,9 +20,10 @@ def surrogates(served: Sequence[Served], memories: Mapping[str, Memory]) -> list
     if the estimator `joins_steps`: a chain of many steps then costs little more than one step.
     """
     terms = []
+    stacks = not draws_up_front()  # a compiler fuses what is not stacked
     groups: dict[Any, list[Served]] = {}
     for draw, signal, estimator in served:
-        if estimator.joins_steps and signal.lies_in(draw.log_prob.shape[:2]):
+        if stacks and estimator.joins_steps and signal.lies_in(draw.log_prob.shape[:2]):
             looks = tuple((x.shape, x.dtype, x.device) for x in (draw.log_prob, draw.value))
             key = (id(estimator), draw.plates, looks)
             groups.setdefault(key, []).append((draw, signal, estimator))
@@ -38,7 +40,7 @@ def _side_by_side(group: Sequence[Served]) -> Served:
     first = draws[0]
     draw = Draw(
         first.name,
-        torch.cat([draw.value for draw in draws], 1),
+        first.value,
         torch.cat([draw.log_prob for draw in draws], 1),
         first.plates,
         first.event_dim,

@@ -12,7 +12,8 @@ from pyro.distributions import TorchDistribution
 from ppgrad.core import Estimator, Facts, Sample, SiteInfo
 from ppgrad.core.discrete import mode
 from ppgrad.core.distributions import distribution_name
-from ppgrad.engine.record import Program, site_info
+from ppgrad.engine.program import Program
+from ppgrad.engine.record import site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
 from ppgrad.measurement.gradient import pure
 from ppgrad.objectives import Objective

@@ -22,8 +22,8 @@ from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
 from ppgrad.core.generators import random_state
 from ppgrad.engine.parameters import announce, buffers_unchanged
 from ppgrad.engine.prepare import Prepared
+from ppgrad.engine.program import Program, program_of
 from ppgrad.engine.randomness import aside
-from ppgrad.engine.record import Program, program_of
 from ppgrad.measurement.gradient import check_gradients_named
 from ppgrad.measurement.replicates import block_seed
 from ppgrad.objectives import Objective
