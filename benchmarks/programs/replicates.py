@@ -1,7 +1,7 @@
 """Many gradients against one.
 
-``measure, draws`` is what drawing the replicates took, ``measure`` the whole call, with the exact reference and the
-statistics. One gradient is ``loss_and_grads``.
+``measure, draws`` is what drawing the replicates took: the target is for it. ``measure`` is the whole call, with the
+exact reference and the statistics. One gradient is ``loss_and_grads``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _against_one(program: str, objective: Any, model: Any, args: tuple[Any, ...]
             Contender(
                 "one gradient",
                 lambda: accumulating(objective, model, None, *args),
-                targets={WHOLE: target, DRAWS: target},
+                targets={DRAWS: target},
             )
         ],
         itself=True,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pyro
 import torch
 
-from ppgrad.core.generators import random_state, set_random_state
+from ppgrad.core.generators import random_state, seed_generators, set_random_state
 
 
 @contextmanager
@@ -19,7 +18,7 @@ def forked(seed: int | None) -> Iterator[None]:
         return
     state = random_state()
     try:
-        pyro.set_rng_seed(seed)
+        seed_generators(seed)
         yield
     finally:
         set_random_state(state)
@@ -44,7 +43,7 @@ def aside() -> Iterator[None]:
     """
     state = random_state()
     try:
-        pyro.set_rng_seed(int(torch.randint(2**31 - 1, (), device="cpu")))
+        seed_generators(int(torch.randint(2**31 - 1, (), device="cpu")))
         yield
     finally:
         set_random_state(state)

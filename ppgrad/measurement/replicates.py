@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import pyro
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from ppgrad.core import Memory, NonFinite, PpgradError
-from ppgrad.core.generators import random_state, set_random_state
+from ppgrad.core.generators import random_state, seed_generators, set_random_state
 from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.engine.prepare import Prepared, explain_nonfinite
 from ppgrad.engine.program import Program, tensors_held
@@ -50,7 +49,7 @@ def replicate(
     objective: Objective, prepared: Prepared, replicates: int, seed: int, chunk_size: int | None
 ) -> Replicates:
     """Estimate the gradient ``replicates`` times, in seed blocks, each in chunks under vmap."""
-    pyro.set_rng_seed(seed)
+    seed_generators(seed)
     memory = recalled(objective, prepared)
     chunk_size = chunk_size or default_chunk_size(prepared)
     chunks: list[tuple[dict[str, Tensor], Tensor]] = []
@@ -58,7 +57,7 @@ def replicate(
     lanes = min(chunk_size, block_sizes(replicates)[0])
     compiled = objective.compiled_replicates(prepared, lanes, memory)  # takes its time, once
     for block, size in enumerate(block_sizes(replicates)):
-        pyro.set_rng_seed(block_seed(seed, block))
+        seed_generators(block_seed(seed, block))
         for start in range(0, size, chunk_size):
             begin = time.perf_counter()
             count = min(chunk_size, size - start)

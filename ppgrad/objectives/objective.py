@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal
+from ppgrad.core.collection import uncollected
 from ppgrad.core.draw import total
 from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.assign import Assignment, Choice
@@ -248,6 +249,7 @@ class Objective(PyroELBO):
         """`loss`, with the gradient's estimate added to each parameter's ``grad``."""
         return torch_item(self.accumulate_gradients(self.prepare(model, guide, args, kwargs)).loss)
 
+    @uncollected()
     def accumulate_gradients(self, prepared: Prepared) -> Estimate:
         """One estimate, its gradient added to each parameter's ``grad``; baselines and critics learn from it."""
         self._calibrate(prepared)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -19,7 +18,7 @@ from torch.utils._pytree import tree_map
 
 from ppgrad.analysis.history import History
 from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
-from ppgrad.core.generators import random_state
+from ppgrad.core.generators import random_state, seed_generators
 from ppgrad.engine.parameters import announce, buffers_unchanged
 from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.program import Program, program_of
@@ -235,7 +234,7 @@ class Trainer:
         """With other draws each time; nothing is left of it."""
         self._reruns += 1
         with aside(), buffers_unchanged(self._program_now), torch.no_grad(), Watch(describes=True) as watch:
-            pyro.set_rng_seed(self._reruns)
+            seed_generators(self._reruns)
             self.objective.estimate(self._prepared.executor)
         return watch.sites
 
