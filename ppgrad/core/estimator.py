@@ -266,7 +266,10 @@ class Baseline(_Member, ABC):
         return None
 
     def references(self, fn: TorchDistribution) -> Tensor | None:
-        """Values to run the program again with, ``(n, *batch, *event)``: its costs come as alternatives."""
+        """Values to run the program again with, ``(n, *batch, *event)``: its costs come as alternatives.
+
+        They carry no graph.
+        """
         return None
 
     @property

@@ -105,6 +105,8 @@ class _Sweep:
         self._loops: list[_Loop] = []
 
     def move_to(self, path: SequencePath) -> None:
+        if not path and not self._loops:
+            return
         depth = 0
         while depth < min(len(path), len(self._loops)):
             loop = self._loops[depth]

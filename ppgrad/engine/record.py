@@ -222,7 +222,7 @@ class Site:
             return self.estimator.log_prob(self.fn, self.value)  # the slope of a branch is that of the whole density
         return self.fn.log_prob(self.value)
 
-    @cached_property
+    @property
     def log_prob(self) -> Tensor:
         """The log-probability with Pyro's scale and mask: a term of a bound, or a reward."""
         return self.weighted(self._raw_log_prob)
@@ -280,7 +280,7 @@ class Site:
 
 def _baseline_keys(infer: Mapping[str, Any]) -> Mapping[str, Any]:
     keys = infer.get("baseline")
-    return keys if isinstance(keys, Mapping) else {}
+    return keys if keys is not None and isinstance(keys, Mapping) else {}
 
 
 def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:

@@ -106,8 +106,7 @@ class ScoreFunction(Estimator):
             return self._with_references(fn, quantile(fn, uniform))
 
     def _with_references(self, fn: TorchDistribution, value: Tensor) -> Sample:
-        with torch.no_grad():
-            return Sample(value, {}, None if self.baseline is None else self.baseline.references(fn))
+        return Sample(value, {}, None if self.baseline is None else self.baseline.references(fn))
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         advantage = signal.value
