@@ -13,7 +13,8 @@ from ppgrad.core import Estimator, InvalidInput, Signal, Unsupported, sum_lane
 from ppgrad.engine.entries import Record, Served
 from ppgrad.engine.record import Sizes
 from ppgrad.objectives.dice import Memories, joint_dice
-from ppgrad.objectives.objective import Objective, merged
+from ppgrad.objectives.merging import merged
+from ppgrad.objectives.objective import Objective
 
 
 class JointObjective(Objective):

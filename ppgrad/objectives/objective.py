@@ -13,9 +13,8 @@ from pyro.infer import ELBO as PyroELBO
 from pyro.infer.elbo import ELBOModule
 from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
-from ppgrad.core import Draw, Estimator, Facts, InvalidInput, InvalidProgram, Memory, Signal
+from ppgrad.core import Estimator, Facts, InvalidInput, InvalidProgram, Memory
 from ppgrad.core.collection import uncollected
 from ppgrad.core.draw import total
 from ppgrad.core.generators import draws_up_front
@@ -31,6 +30,7 @@ from ppgrad.engine.rewards import Rewards, rewards_of
 from ppgrad.objectives.calibration import EVERY, calibrated
 from ppgrad.objectives.compiling import Step, check_compile, compiled_replicates, compiled_step, trained
 from ppgrad.objectives.dice import dice
+from ppgrad.objectives.merging import merged
 from ppgrad.objectives.options import check_options
 from ppgrad.objectives.surrogates import surrogates
 
@@ -356,40 +356,6 @@ def needs_guide(objective: Objective, program: Program) -> None:
     if program.guide is None:
         name = type(objective).__name__
         raise InvalidProgram(f"{name} needs a guide. Pass model and guide, or use ExpectedReturn for one program.")
-
-
-def merged(served: Sequence[Served]) -> tuple[Served, ...]:
-    """Put the lanes of records that took different turns together again, site by site.
-
-    A baseline over particles compares all particles that reached the site: whether another
-    particle reached it does not depend on this one.
-    """
-    if len({draw.name for draw, _, _ in served}) == len(served):
-        return tuple(served)
-    groups: dict[Any, list[Served]] = {}
-    for draw, signal, estimator in served:
-        key: Any = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
-        if estimator.looks_ahead:
-            key = (len(groups),)
-        groups.setdefault(key, []).append((draw, signal, estimator))
-    return tuple(group[0] if len(group) == 1 else _joined(group) for group in groups.values())
-
-
-def _joined(group: list[Served]) -> Served:
-    draws = [draw for draw, _, _ in group]
-    first = draws[0]
-    joined = Draw(
-        first.name,
-        torch.cat([draw.value for draw in draws]),
-        torch.cat([draw.log_prob for draw in draws]),
-        first.plates,
-        first.event_dim,
-        None if first.context is None else tree_map(lambda *lanes: torch.cat(lanes), *(d.context for d in draws)),
-        {key: torch.cat([draw.extras[key] for draw in draws]) for key in first.extras},
-        first.discount,
-        None if first.active is None else torch.cat([draw.active for draw in draws if draw.active is not None]),
-    )
-    return joined, Signal.joined([signal for _, signal, _ in group]), group[0][2]
 
 
 def _kind(argument: Any) -> Any:
