@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ppgrad.core import Estimator
+from ppgrad.core.discrete import over_event
 from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.record import Site
 
@@ -56,18 +57,20 @@ def _kind(site: Site) -> Any:
 def _densities(sites: Sequence[Site]) -> Tensor:
     values = torch.stack([site.value for site in sites])
     detach = sites[0].estimator is not None and sites[0].estimator.facts.reparameterized
-    log_prob: Tensor = _stacked([site.fn for site in sites]).log_prob(values.detach() if detach else values)
-    return log_prob
+    return _log_prob([site.fn for site in sites], values.detach() if detach else values)
 
 
-def _stacked(fns: Sequence[Any]) -> Any:
-    """One distribution, its batch shape the number of ``fns`` followed by theirs."""
+def _log_prob(fns: Sequence[Any], values: Tensor) -> Tensor:
+    """The log density of each of ``values`` under its own of ``fns``."""
     first = fns[0]
     if isinstance(first, dist.Independent):
-        return dist.Independent(_stacked([fn.base_dist for fn in fns]), first.reinterpreted_batch_ndims)
+        return over_event(_log_prob([fn.base_dist for fn in fns], values), first.reinterpreted_batch_ndims)
     names = _PARAMETERS[type(first)]
     parameters = {name: torch.stack([getattr(fn, name) for fn in fns]) for name in names}
-    return type(first)(**parameters, validate_args=False)
+    if type(first) is dist.Categorical:  # its logits are normalized, and a new one would normalize them again
+        return parameters["logits"].gather(-1, values.long().unsqueeze(-1)).squeeze(-1)
+    log_prob: Tensor = type(first)(**parameters, validate_args=False).log_prob(values)
+    return log_prob
 
 
 def with_lanes(kept: Sequence[Mapping[str, Any]], together: bool) -> list[dict[str, Any]]:

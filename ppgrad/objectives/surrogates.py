@@ -24,8 +24,7 @@ def surrogates(served: Sequence[Served], memories: Mapping[str, Memory]) -> list
     groups: dict[Any, list[Served]] = {}
     for draw, signal, estimator in served:
         if stacks and estimator.joins_steps and signal.lies_in(draw.log_prob.shape[:2]):
-            looks = tuple((x.shape, x.dtype, x.device) for x in (draw.log_prob, draw.value))
-            key = (id(estimator), draw.plates, looks)
+            key = (id(estimator), draw.plates, draw.log_prob.shape, draw.log_prob.dtype, draw.log_prob.device)
             groups.setdefault(key, []).append((draw, signal, estimator))
         else:
             terms.append(estimator.surrogate(draw, signal, memories.get(draw.name, {})))
