@@ -94,7 +94,7 @@ def sampled(fn: dist.TorchDistribution) -> Tensor:
         if type(fn) is not dist.Categorical or fn._param.dtype not in (torch.float32, torch.float64):
             value: Tensor = fn.rsample() if fn.has_rsample else fn.sample()
             return value.detach()
-        clocks = torch.empty_like(fn._param).exponential_().clamp_(min=torch.finfo(fn._param.dtype).tiny)
+        clocks = torch.empty_like(fn._param).exponential_().clamp(min=torch.finfo(fn._param.dtype).tiny)
         return (clocks / fn.probs if "probs" in vars(fn) else clocks.log_() - fn.logits).argmin(-1)
 
 

@@ -24,7 +24,7 @@ from ppgrad.objectives.calibration import recalled
 CHAINS = 2
 """Independent seed blocks that replicates are split into, as ArviZ expects."""
 
-_BUDGET = 512 * 2**20
+_BUDGET = 128 * 2**20
 """Bytes that the graphs and the gradients of one chunk may take, where its size is left open."""
 
 
