@@ -50,8 +50,8 @@ def comparison_container(comparison: Comparison) -> Any:
             ``evaluations``, each for one gradient (estimator).
         reference: ``grad`` and ``mcse`` (param); left out if there is none.
 
-    A chain is a block of replicates under its own seed. Chains must be equally long: where the first
-    blocks have one replicate more, it is left out, and the attribute ``draws_left_out`` counts them.
+    A chain is a block of replicates, which are independent of one another. Chains must be equally long: where the
+    first blocks have one replicate more, it is left out, and the attribute ``draws_left_out`` counts them.
     """
     from xarray import Dataset
 

@@ -49,7 +49,7 @@ class Comparison:
         reference_kind: where it is from: 'exact', 'given', 'long run of …', 'none'.
         seed: what the replicates were drawn under.
         name: what tables and pictures are titled with.
-        chains: blocks of replicates, each under its own seed; the first ones may have one more.
+        chains: blocks that the replicates, which are independent, are cut into; the first ones may have one more.
 
     Raises:
         ValueError: estimators or references that do not fit together.

@@ -17,7 +17,7 @@ from ppgrad.engine.record import site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
 from ppgrad.measurement.gradient import pure
 from ppgrad.measurement.measure import Gradients, check_counts, known_reference, ready
-from ppgrad.measurement.replicates import CHAINS, default_chunk_size, replicate
+from ppgrad.measurement.replicates import default_chunk_size, replicate
 from ppgrad.objectives import Objective
 
 _LONG_RUN = 10
@@ -101,7 +101,6 @@ def compare(
         reference_kind=kind,
         seed=seed,
         name=name,
-        chains=CHAINS,
     )
 
 

@@ -82,7 +82,7 @@ def measure(
     Args:
         objective, model, guide, args, kwargs: as for `gradient`.
         replicates: how many estimates, two or more.
-        seed: of the first of two blocks of replicates.
+        seed: of the replicates.
         reference: the true gradient, if known; None computes it where `exact_gradient` can.
         chunk_size: replicates at once under vmap; None chooses so that graphs and gradients take 128 MiB. It enters
             the random stream: other chunks, other draws.

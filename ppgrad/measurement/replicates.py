@@ -21,9 +21,6 @@ from ppgrad.measurement.gradient import ascent, reversed_signs
 from ppgrad.objectives import Objective
 from ppgrad.objectives.calibration import recalled
 
-CHAINS = 2
-"""Independent seed blocks that replicates are split into, as ArviZ expects."""
-
 _BUDGET = 128 * 2**20
 """Bytes that the graphs and the gradients of one chunk may take, where its size is left open."""
 
@@ -48,39 +45,32 @@ class Replicates:
 def replicate(
     objective: Objective, prepared: Prepared, replicates: int, seed: int, chunk_size: int | None
 ) -> Replicates:
-    """Estimate the gradient ``replicates`` times, in seed blocks, each in chunks under vmap."""
+    """Estimate the gradient ``replicates`` times, in chunks under vmap."""
     seed_generators(seed)
     memory = recalled(objective, prepared)
     chunk_size = chunk_size or default_chunk_size(prepared)
     chunks: list[tuple[dict[str, Tensor], Tensor]] = []
     seconds = 0.0
-    lanes = min(chunk_size, block_sizes(replicates)[0])
+    lanes = min(chunk_size, replicates)
     compiled = objective.compiled_replicates(prepared, lanes, memory)  # takes its time, once
-    for block, size in enumerate(block_sizes(replicates)):
-        seed_generators(block_seed(seed, block))
-        for start in range(0, size, chunk_size):
-            begin = time.perf_counter()
-            count = min(chunk_size, size - start)
-            if compiled is None:
-                chunks.append(_chunk(objective, prepared, count, memory))
-            else:
-                chunks.append(_compiled_chunk(objective, prepared, lanes, count, memory))
-            seconds += time.perf_counter() - begin
+    seed_generators(distant_seed(seed, 0))
+    for start in range(0, replicates, chunk_size):
+        begin = time.perf_counter()
+        count = min(chunk_size, replicates - start)
+        if compiled is None:
+            chunks.append(_chunk(objective, prepared, count, memory))
+        else:
+            chunks.append(_compiled_chunk(objective, prepared, lanes, count, memory))
+        seconds += time.perf_counter() - begin
     draws = {name: torch.cat([grads[name] for grads, _ in chunks]) for name in prepared.parameters}
     losses = torch.cat([loss for _, loss in chunks])
     _check(prepared, draws, losses)
     return Replicates(draws, losses, seconds / replicates, prepared.executor.evaluations)
 
 
-def block_sizes(replicates: int) -> list[int]:
-    """The sizes of the seed blocks; the first takes what is left over."""
-    size, rest = divmod(replicates, CHAINS)
-    return [size + (block < rest) for block in range(CHAINS)]
-
-
-def block_seed(seed: int, block: int) -> int:
-    """The seed of a block, far from those of neighbouring seeds."""
-    return int(np.random.SeedSequence([seed, block]).generate_state(1)[0])
+def distant_seed(seed: int, place: int) -> int:
+    """The seed of one of many streams, far from those of neighbouring seeds."""
+    return int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
 
 
 def _compiled_chunk(

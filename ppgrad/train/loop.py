@@ -24,7 +24,7 @@ from ppgrad.engine.prepare import Prepared
 from ppgrad.engine.program import Program, program_of
 from ppgrad.engine.randomness import aside
 from ppgrad.measurement.gradient import check_gradients_named
-from ppgrad.measurement.replicates import block_seed
+from ppgrad.measurement.replicates import distant_seed
 from ppgrad.objectives import Objective
 from ppgrad.train.checkpoint import read_checkpoint, write_checkpoint
 from ppgrad.train.episodes import Earned, earned
@@ -267,7 +267,7 @@ class Trainer:
                 row["rollout/ep_len_mean"] = self._earned.length
             self._timesteps += self._earned.steps
         if self._evaluation is not None and self.step % (settings.evaluate_every or 1) == 0:
-            row |= self._evaluation(self._program_now, block_seed(_EVALUATIONS + (settings.seed or 0), self.step))
+            row |= self._evaluation(self._program_now, distant_seed(_EVALUATIONS + (settings.seed or 0), self.step))
         self._elapsed = time.perf_counter() - self._begin
         row["time/time_elapsed"] = self._elapsed
         if self._earned is not None:
