@@ -43,7 +43,8 @@ def policy(
     infer = {**(infer or {}), "policy": True, "context": context}
     if not am_i_wrapped():
         return pyro.sample(name, fn, obs=obs, infer=infer)
-    action: Tensor = send(name, fn, obs, infer, infer.pop("is_observed", obs is not None))["value"]
+    is_observed = infer.pop("is_observed", obs is not None)
+    action: Tensor = send(name, fn, obs, infer, is_observed)["value"]
     return action
 
 

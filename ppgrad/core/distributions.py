@@ -85,17 +85,18 @@ def _detached(item: Any, memo: dict[int, Any]) -> Any:
 def sampled(fn: dist.TorchDistribution) -> Tensor:
     """A draw without a graph.
 
-    A Categorical is drawn as the category whose exponential clock, of its probability as rate, rings first: the same
-    law as that of torch's ``multinomial`` in a third of its time.
+    A Categorical of logits is drawn as the category whose exponential clock, of its probability as rate, rings first:
+    for a small one that is faster than torch's ``multinomial``, which checks probabilities.
 
     Source: Maddison, Tarlow & Minka (2014), A* sampling, section 2.
     """
     with torch.no_grad():
-        if type(fn) is not dist.Categorical or fn._param.dtype not in (torch.float32, torch.float64):
+        logits = vars(fn).get("logits") if type(fn) is dist.Categorical else None
+        if logits is None or fn._param is not logits or logits.dtype not in (torch.float32, torch.float64):
             value: Tensor = fn.rsample() if fn.has_rsample else fn.sample()
             return value.detach()
-        clocks = torch.empty_like(fn._param).exponential_().clamp(min=torch.finfo(fn._param.dtype).tiny)
-        return (clocks / fn.probs if "probs" in vars(fn) else clocks.log_() - fn.logits).argmin(-1)
+        clocks = torch.empty_like(logits).exponential_().clamp(min=torch.finfo(logits.dtype).tiny)
+        return (clocks.log_() - logits).argmin(-1)
 
 
 def stand_ins(fn: dist.TorchDistribution, value: Tensor) -> list[Tensor]:

@@ -56,7 +56,7 @@ def restore_generators(state: Any) -> None:
 
 
 def seed_generators(seed: int) -> None:
-    """What ``pyro.set_rng_seed`` does, and in a thirtieth of the time on a machine without an accelerator."""
+    """What ``pyro.set_rng_seed`` does, without looking for accelerators on a machine that has none."""
     if torch._C._get_accelerator().type != "cpu":
         pyro.util.set_rng_seed(seed)
         return

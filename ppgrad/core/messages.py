@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pyro
+from pyro.distributions import Unit
 from pyro.poutine.broadcast_messenger import BroadcastMessenger
 from pyro.poutine.runtime import _PYRO_STACK, Message, default_process_message
 from pyro.poutine.subsample_messenger import SubsampleMessenger
+from torch.distributions import Distribution
 
 
 def send(name: str, fn: Any, value: Any, infer: Any, is_observed: bool) -> Message[..., Any]:
     """What ``pyro.sample`` sends inside of handlers, and how they leave it.
 
-    As Pyro's ``apply_stack``, but a plate does not expand a distribution that has its size already: an expanded
-    distribution is a new one, and its parameters lie two operations deeper in the graph.
+    As Pyro's ``apply_stack``, but a plate does not expand a distribution that has its plates' sizes already, it copies
+    it: expanded parameters would lie an operation deeper in the graph.
     """
     message: Message[..., Any] = {
         "type": "sample",
@@ -37,10 +39,10 @@ def send(name: str, fn: Any, value: Any, infer: Any, is_observed: bool) -> Messa
         passed += 1
         if type(handler) is pyro.plate:
             SubsampleMessenger._process_message(handler, message)
-            shape: Any = getattr(message["fn"], "batch_shape", ())
-            dim, size = handler.dim, handler.subsample_size
-            if dim is not None and (len(shape) < -dim or shape[dim] != size):
+            if not _fits(message):
                 BroadcastMessenger._pyro_sample(message)
+            elif message["fn"] is fn and not isinstance(fn, Unit):
+                message["fn"] = _copied(fn)
         else:
             handler._process_message(message)
         if message["stop"]:
@@ -51,3 +53,20 @@ def send(name: str, fn: Any, value: Any, infer: Any, is_observed: bool) -> Messa
     if message["continuation"] is not None:
         message["continuation"](message)
     return message
+
+
+def _fits(message: Any) -> bool:
+    """Whether the distribution has the size of every plate that the message has passed."""
+    shape = getattr(message["fn"], "batch_shape", ())
+    return all(
+        frame.dim is None or (len(shape) >= -frame.dim and shape[frame.dim] == frame.size)
+        for frame in message["cond_indep_stack"]
+    )
+
+
+def _copied(fn: Any) -> Any:
+    """``fn`` and the distributions that it is made of: what they compute on demand, and keep, stays with this run."""
+    copied = object.__new__(type(fn))
+    for key, value in vars(fn).items():
+        vars(copied)[key] = _copied(value) if isinstance(value, Distribution) else value
+    return copied

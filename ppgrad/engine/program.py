@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import CodeType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType, WrapperDescriptorType
 from typing import Any
 
 import torch
@@ -17,7 +17,12 @@ from torch.utils._pytree import TreeSpec, tree_flatten
 
 Held = Tensor | torch.nn.Module
 
-_PLAIN = bool | int | float | str | None
+_LEAVES = (Tensor, torch.nn.Module, bool, int, float, str, type(None))
+
+_ROUTINES = (FunctionType, MethodType, BuiltinFunctionType, WrapperDescriptorType, functools.partial)
+
+_LIBRARIES = ("torch", "pyro", "numpy")
+"""Their functions read nothing that a program changes."""
 
 _LONGEST = 1000
 """Longer lists and dicts are data."""
@@ -48,7 +53,7 @@ class Program:
 
     @cached_property
     def contents(self) -> list[tuple[str, Any]]:
-        """The modules, tensors, numbers and words that it can get at; arguments go by their place."""
+        """What it can get at, down to what is not looked into; arguments go by their place."""
         return list(_everything(self, _placed))
 
 
@@ -70,25 +75,7 @@ def held(program: Program, named: bool = True) -> Iterator[tuple[str, Held]]:
 def tensors_held(program: Program) -> Iterator[Tensor]:
     """Every tensor that the program can get at, those of its modules included."""
     for _, value in held(program, named=False):
-        yield from [value] if isinstance(value, Tensor) else _tensors_of(value)
-
-
-def fingerprint(program: Program) -> tuple[Any, ...]:
-    """What a program reads: the numbers and words themselves, and which tensors and modules, in which mode.
-
-    Tensors among its arguments are data, and left out.
-    """
-    data = {id(leaf) for leaf in program.leaves if is_data(leaf)}
-    found: list[Any] = []
-    for name, value in program.contents:
-        if isinstance(value, torch.nn.Module):
-            training = [module.training for module in value.modules()]
-            found.append((name, id(value), *training, *map(_identity, _tensors_of(value))))
-        elif not isinstance(value, Tensor):
-            found.append((name, value))
-        elif id(value) not in data:
-            found.append((name, *_identity(value)))
-    return tuple(found)
+        yield from [value] if isinstance(value, Tensor) else tensors_of(value)
 
 
 def functions(program: Program) -> Iterator[Callable[..., Any]]:
@@ -111,44 +98,50 @@ def is_data(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and not leaf.requires_grad
 
 
-def _tensors_of(module: torch.nn.Module) -> list[Tensor]:
+def tensors_of(module: torch.nn.Module) -> list[Tensor]:
+    """The parameters and buffers of a module."""
     return [*module.parameters(), *module.buffers()]
 
 
-def _identity(tensor: Tensor) -> Any:
-    return id(tensor), tensor.requires_grad
-
-
 def _everything(program: Program, bind: Callable[..., list[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
+    seen: set[int] = set()
     for function in (program.model, program.guide):
         if function is not None:
             for name, value in bind(function, program.args, program.kwargs):
-                yield from _in_value(name, value, depth=2)
-            yield from _in_function(function, depth=2)
+                yield from _in_value(name, value, 2, seen)
+            yield from _in_function(function, 2, seen)
 
 
-def _in_function(function: Any, depth: int) -> Iterator[tuple[str, Any]]:
+def _in_function(function: Any, depth: int, seen: set[int]) -> Iterator[tuple[str, Any]]:
     if isinstance(function, functools.partial):
         for i, value in enumerate(function.args):
-            yield from _in_value(f"arg{i}", value, depth)
+            yield from _in_value(f"arg{i}", value, depth, seen)
         for name, value in function.keywords.items():
-            yield from _in_value(name, value, depth)
-        yield from _in_function(function.func, depth)
+            yield from _in_value(name, value, depth, seen)
+        yield from _in_function(function.func, depth, seen)
         return
     if isinstance(function, torch.nn.Module):
         yield "", function
         return
     owner = getattr(function, "__self__", None)
-    if owner is not None:
-        yield from _in_value("self", owner, depth)
+    if owner is not None and not isinstance(owner, ModuleType):
+        yield from _in_value("self", owner, depth, seen)
     function = inspect.unwrap(getattr(function, "__func__", function))
-    if inspect.isfunction(function):
-        for name, value in _variables(function):
-            yield from _in_value(name, value, depth - 1)
+    if not isinstance(function, FunctionType):
+        yield "", function
+    elif id(function) not in seen:
+        seen.add(id(function))
+        yield "", function.__code__
+        if not function.__module__.startswith(_LIBRARIES):
+            for name, value in _variables(function):
+                yield from _in_value(name, value, depth, seen)
 
 
 def _variables(function: Any) -> Iterator[tuple[str, Any]]:
-    """The closed-over and global variables that a function reads."""
+    """The closed-over and global variables that a function reads, and its defaults."""
+    for i, value in enumerate(function.__defaults__ or ()):
+        yield f"default{i}", value
+    yield from (function.__kwdefaults__ or {}).items()
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield name, cell.cell_contents
@@ -181,19 +174,20 @@ def _placed(function: Callable[..., Any], args: Any, kwargs: Any) -> list[tuple[
     return [*((f"arg{i}", value) for i, value in enumerate(args)), *kwargs.items()]
 
 
-def _in_value(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Tensor | torch.nn.Module | _PLAIN):
+def _in_value(name: str, value: Any, depth: int, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, _LEAVES):
         yield name, value
     elif isinstance(value, dict) and len(value) <= _LONGEST:
         for key, item in value.items():
-            yield from _in_value(f"{name}.{key}", item, depth)
+            yield from _in_value(f"{name}.{key}", item, depth, seen)
     elif isinstance(value, list | tuple) and len(value) <= _LONGEST:
         for i, item in enumerate(value):
-            yield from _in_value(f"{name}.{i}", item, depth)
-    elif depth <= 0 or isinstance(value, ModuleType | type):
-        return
-    elif inspect.isroutine(value) or isinstance(value, functools.partial):
-        yield from _in_function(value, depth)
-    elif hasattr(value, "__dict__"):
+            yield from _in_value(f"{name}.{i}", item, depth, seen)
+    elif isinstance(value, _ROUTINES):
+        yield from _in_function(value, depth, seen)
+    elif depth > 0 and hasattr(value, "__dict__") and not isinstance(value, ModuleType | type):
+        yield name, type(value)
         for key, item in vars(value).items():
-            yield from _in_value(f"{name}.{key}", item, depth - 1)
+            yield from _in_value(f"{name}.{key}", item, depth - 1, seen)
+    else:
+        yield name, value

@@ -17,9 +17,10 @@ from torch.utils._pytree import tree_unflatten
 from ppgrad.core import InvalidInput, Memory, NonFinite, PpgradError, Unsupported
 from ppgrad.engine.compiled import Compiled, compiled
 from ppgrad.engine.execute import Executor
+from ppgrad.engine.fingerprint import fingerprint
 from ppgrad.engine.lanes import LaneTensors, vectorized
 from ppgrad.engine.prepare import Prepared, explain_nonfinite
-from ppgrad.engine.program import Program, fingerprint, is_data
+from ppgrad.engine.program import Program, is_data
 from ppgrad.engine.rewards import Rewards
 
 _REMEMBERED = 64
@@ -151,7 +152,7 @@ def _computed(
     backend = "inductor" if objective.compile is True else str(objective.compile)
     program = prepared.executor.program
     names = tuple(prepared.parameters)
-    key = (what, backend, program.model, program.guide, layout, shapes, names, fingerprint(program))
+    key = (what, backend, prepared.key, layout, shapes, names, fingerprint(program))
     if key not in objective.graphs:
         name = getattr(program.model, "__name__", type(program.model).__name__)
         graph = compiled(function, inputs, f"{what[0]} of {name}", backend)
@@ -160,7 +161,7 @@ def _computed(
         while len(objective.graphs) >= _REMEMBERED:
             objective.graphs.pop(next(iter(objective.graphs)))
         objective.graphs[key] = graph
-        if sum(other[:4] == key[:4] for other in objective.graphs) == _MANY:
+        if sum(other[:2] == key[:2] and other[2][:2] == prepared.key[:2] for other in objective.graphs) == _MANY:
             logger.warning(
                 "%s has been compiled %d times: a number or a shape that it reads goes on changing. Pass a number that "
                 "changes as a tensor, or write compile=False.",

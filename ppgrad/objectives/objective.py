@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from pyro.infer import ELBO as PyroELBO
 from pyro.infer.elbo import ELBOModule
@@ -15,13 +14,14 @@ from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
 
 from ppgrad.core import Estimator, Facts, InvalidInput, InvalidProgram, Memory
-from ppgrad.core.collection import uncollected
 from ppgrad.core.draw import total
+from ppgrad.core.garbage import old_objects_kept
 from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.assign import Assignment, Choice
 from ppgrad.engine.compiled import Compiled
 from ppgrad.engine.entries import Record, Served
 from ppgrad.engine.execute import Executor
+from ppgrad.engine.fingerprint import Key, kind, settings
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.program import Program, program_of
@@ -174,7 +174,8 @@ class Objective(PyroELBO):
     def prepare(self, model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Prepared:
         """Get to know a program: one validated run, remembered for the latest models, guides and shapes."""
         program = program_of(model, guide, args, kwargs)
-        key = (model, guide, program.structure, tuple(map(_kind, program.leaves)))
+        told = settings(self, (self.estimator, self.sites))
+        key = Key((model, guide, told, program.structure)), tuple(map(kind, program.leaves))
         prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale(program)), None)
         if prepared is None:
             self.check(program)
@@ -189,6 +190,7 @@ class Objective(PyroELBO):
                 discounts=self.discounts,
             )
             prepared = prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw)
+            prepared = replace(prepared, key=key[0])
             others = [(seen, known) for seen, known in self._prepared if seen != key]
             self._prepared = [(key, prepared), *others][:_REMEMBERED]
         prepared.executor.program = program
@@ -249,7 +251,7 @@ class Objective(PyroELBO):
         """`loss`, with the gradient's estimate added to each parameter's ``grad``."""
         return torch_item(self.accumulate_gradients(self.prepare(model, guide, args, kwargs)).loss)
 
-    @uncollected()
+    @old_objects_kept()
     def accumulate_gradients(self, prepared: Prepared) -> Estimate:
         """One estimate, its gradient added to each parameter's ``grad``; baselines and critics learn from it."""
         self._calibrate(prepared)
@@ -356,12 +358,3 @@ def needs_guide(objective: Objective, program: Program) -> None:
     if program.guide is None:
         name = type(objective).__name__
         raise InvalidProgram(f"{name} needs a guide. Pass model and guide, or use ExpectedReturn for one program.")
-
-
-def _kind(argument: Any) -> Any:
-    """What of an argument can change a program's structure, or whose parameters it has."""
-    if isinstance(argument, Tensor) and not argument.requires_grad:
-        return argument.shape, argument.dtype, argument.device
-    if isinstance(argument, np.ndarray):
-        return argument.shape
-    return argument if isinstance(argument, int | float | str | None) else id(argument)

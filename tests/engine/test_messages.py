@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch
 from scipy import stats
 
 import ppgrad
-from ppgrad.core.collection import uncollected
+from ppgrad import ExpectedReturn, ScoreFunction
 from ppgrad.core.distributions import sampled
+from ppgrad.core.garbage import old_objects_kept
 
 FIT, BROADCAST = torch.linspace(-1.0, 1.0, 6).reshape(2, 3), torch.zeros(3)
 
@@ -91,7 +93,23 @@ def test_what_fits_its_plates_is_not_expanded() -> None:
         with pyro.plate("outer", 2, dim=-2), pyro.plate("inner", 3, dim=-1):
             ppgrad.policy("x", fn)
 
-    assert poutine.trace(program).get_trace().nodes["x"]["fn"] is fn
+    assert poutine.trace(program).get_trace().nodes["x"]["fn"].loc is fn.loc
+
+
+@pytest.mark.parametrize("compile", [False, "aot_eager"])
+@pytest.mark.parametrize("particles", [1, 3])
+def test_a_distribution_made_outside_of_the_program_serves_every_run(particles: int, compile: bool | str) -> None:
+    probs = torch.full((3,), 0.4, requires_grad=True)
+    fn = dist.MaskedDistribution(dist.Bernoulli(probs), torch.tensor(True))
+
+    def program(probs: torch.Tensor) -> None:
+        with pyro.plate("n", 3):
+            ppgrad.reward("r", (ppgrad.policy("z", fn) - 0.2) ** 2)
+
+    objective = ExpectedReturn(ScoreFunction(), num_particles=particles, compile=compile)
+    for _ in range(3):
+        objective.loss_and_grads(program, None, probs)
+    assert probs.grad is not None
 
 
 def test_a_shape_that_does_not_fit_gets_pyros_error() -> None:
@@ -121,13 +139,42 @@ def test_a_draw_carries_no_graph() -> None:
     assert not sampled(dist.Categorical(logits=logits)).requires_grad
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_the_collector_is_left_as_it_was(enabled: bool) -> None:
-    before = gc.isenabled()
-    try:
-        (gc.enable if enabled else gc.disable)()
-        with pytest.raises(ZeroDivisionError), uncollected():
-            print(1 / int(gc.isenabled()))
-        assert gc.isenabled() is enabled
-    finally:
-        (gc.enable if before else gc.disable)()
+@pytest.mark.parametrize("particles", [1, 4])
+def test_probabilities_that_turn_negative_are_named(particles: int) -> None:
+    probs = torch.ones(3, requires_grad=True)
+
+    def program(probs: torch.Tensor) -> None:
+        with pyro.plate("n", 100):
+            ppgrad.reward("r", ppgrad.policy("a", dist.Categorical(probs.expand(100, 3))).float())
+
+    objective = ExpectedReturn(ScoreFunction(), num_particles=particles)
+    objective.loss_and_grads(program, None, probs)
+    with torch.no_grad():
+        probs.copy_(torch.tensor([0.5, -0.5, 1.0]))
+    with pytest.raises((ValueError, ppgrad.NonFinite), match="probs"):
+        objective.loss_and_grads(program, None, probs)
+
+
+def test_the_collector_is_left_as_it_was() -> None:
+    before = gc.get_threshold()
+    with pytest.raises(ZeroDivisionError), old_objects_kept(), old_objects_kept():
+        print(1 / (gc.get_threshold()[2] <= before[2]))
+    assert gc.get_threshold() == before
+
+
+def test_young_cycles_are_freed_within_a_gradient() -> None:
+    alive: list[weakref.ref[Any]] = []
+
+    class Cyclic:
+        def __init__(self) -> None:
+            self.itself = self
+
+    def program() -> None:
+        for t in range(200):
+            alive.append(weakref.ref(Cyclic()))
+            ppgrad.reward(f"r_{t}", ppgrad.policy(f"a_{t}", dist.Normal(0.0, 1.0)))
+        seen.append(sum(one() is not None for one in alive))
+
+    seen: list[int] = []
+    ExpectedReturn(ScoreFunction()).loss_and_grads(program, None)
+    assert max(seen) < len(alive) / 4
