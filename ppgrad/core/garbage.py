@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 
 _NEVER = 2**30
 
@@ -13,19 +12,19 @@ _lock = threading.Lock()
 _inside: list[tuple[int, int, int]] = []
 
 
-@contextmanager
-def old_objects_kept() -> Iterator[None]:
+class OldObjectsKept(ContextDecorator):
     """Inside, the collector looks at young objects alone.
 
     A gradient over many steps makes many objects that live until it is known. The collector would look through all of
     them, and through all that the process holds, every few hundred steps.
     """
-    with _lock:
-        _inside.append(_inside[0] if _inside else gc.get_threshold())
-        gc.set_threshold(*_inside[0][:2], _NEVER)
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        with _lock:
+            _inside.append(_inside[0] if _inside else gc.get_threshold())
+            gc.set_threshold(*_inside[0][:2], _NEVER)
+
+    def __exit__(self, *_: object) -> None:
         with _lock:
             before = _inside.pop()
             if not _inside:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from functools import cache
 from typing import Any
 
@@ -54,10 +54,9 @@ def kind(argument: Any) -> Hashable:
     return argument.shape if isinstance(argument, np.ndarray) else _of_value(argument)
 
 
-def settings(owner: object, chosen: Iterable[object]) -> Hashable:
-    """The numbers and words among the public attributes of an objective, and the very objects ``chosen`` for it."""
-    plain = [(name, type(x), x) for name, x in vars(owner).items() if name[0] != "_" and isinstance(x, _PLAIN)]
-    return tuple(plain), tuple(map(Same, chosen))
+def settings(objective: object) -> Hashable:
+    """The numbers and words among the public attributes of an objective."""
+    return tuple((name, type(x), x) for name, x in vars(objective).items() if name[0] != "_" and isinstance(x, _PLAIN))
 
 
 def fingerprint(program: Program) -> Hashable:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType, WrapperDescriptorType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import TreeSpec, tree_flatten
+from torch.utils._pytree import SUPPORTED_NODES, TreeSpec, tree_leaves, tree_structure, tree_unflatten
 
 Held = Tensor | torch.nn.Module
 
@@ -40,16 +40,25 @@ class Program:
     @cached_property
     def leaves(self) -> list[Any]:
         """The leaves of its arguments."""
-        return self._flat[0]
-
-    @property
-    def structure(self) -> TreeSpec:
-        """The tree that they are the leaves of."""
-        return self._flat[1]
+        return list(self.args) if self._is_flat else tree_leaves((self.args, dict(self.kwargs)))
 
     @cached_property
-    def _flat(self) -> tuple[list[Any], TreeSpec]:
-        return tree_flatten((self.args, dict(self.kwargs)))
+    def structure(self) -> Hashable:
+        """Equal for two programs whose arguments are equal trees of leaves."""
+        return len(self.args) if self._is_flat else self._tree
+
+    def with_leaves(self, leaves: list[Any]) -> Program:
+        """The same with other leaves."""
+        args, kwargs = tree_unflatten(leaves, self._tree)
+        return replace(self, args=args, kwargs=kwargs)
+
+    @property
+    def _tree(self) -> TreeSpec:
+        return tree_structure((self.args, dict(self.kwargs)))
+
+    @cached_property
+    def _is_flat(self) -> bool:
+        return not self.kwargs and all(type(x) not in SUPPORTED_NODES and not isinstance(x, tuple) for x in self.args)
 
     @cached_property
     def contents(self) -> list[tuple[str, Any]]:

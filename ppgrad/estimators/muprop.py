@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.discrete import no_mean, over_event
-from ppgrad.core.distributions import without_mask
+from ppgrad.core.distributions import sampled, without_mask
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class MuProp(Estimator):
 
     def sample(self, fn: TorchDistribution) -> Sample:
         mean = without_mask(fn).mean
-        return Sample(fn.sample().detach(), {"mean": mean}, mean.detach().unsqueeze(0))
+        return Sample(sampled(fn), {"mean": mean}, mean.detach().unsqueeze(0))
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         mean, slope = draw.extras["mean"], signal.gradients[0]

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.utils._pytree import tree_unflatten
+from torch.utils._pytree import tree_leaves
 
 from ppgrad.core import InvalidInput, Memory, NonFinite, PpgradError, Unsupported
 from ppgrad.engine.compiled import Compiled, compiled
 from ppgrad.engine.execute import Executor
-from ppgrad.engine.fingerprint import fingerprint
+from ppgrad.engine.fingerprint import fingerprint, settings
 from ppgrad.engine.lanes import LaneTensors, vectorized
 from ppgrad.engine.prepare import Prepared, explain_nonfinite
 from ppgrad.engine.program import Program, is_data
@@ -66,18 +66,20 @@ class Step:
 
     Args:
         loss: minus the objective.
-        gradients: of the loss, for each parameter of the program and then of the critics; None where none arrives.
+        leaves: the parameters of the program, and then of the critics, at which a gradient of the loss arrives.
+        gradients: what arrives.
         memory: what the estimators remember from now on.
         rewards: what the executions have earned.
     """
 
     loss: Tensor
-    gradients: Sequence[Tensor | None]
+    leaves: Sequence[Tensor]
+    gradients: Sequence[Tensor]
     memory: dict[str, Memory]
     rewards: Rewards
 
 
-def trained(prepared: Prepared) -> list[Tensor]:
+def _trained(prepared: Prepared) -> list[Tensor]:
     """The parameters of the program, and of the critics that are trained beside it."""
     critics = [p for module in prepared.executor.assignment.modules() for p in module.parameters() if p.requires_grad]
     return list({id(leaf): leaf for leaf in (*prepared.parameters.values(), *critics)}.values())
@@ -85,7 +87,7 @@ def trained(prepared: Prepared) -> list[Tensor]:
 
 def compiled_step(objective: Compilable, prepared: Prepared, memory: Memories) -> Step | None:
     """One gradient, with what estimators and critics learn from it; None on a machine without a compiler."""
-    originals = trained(prepared)
+    originals = _trained(prepared)
     counts: list[int] = []
 
     def step(inputs: Any) -> Any:
@@ -110,7 +112,9 @@ def compiled_step(objective: Compilable, prepared: Prepared, memory: Memories) -
     if not is_finite:
         explain_nonfinite(prepared.executor)
         raise NonFinite("The loss or a gradient of the compiled program is NaN or infinite. Keep its numbers finite.")
-    return Step(loss, gradients, learned, Rewards(*sums, *about))
+    found = [(leaf, gradient) for leaf, gradient in zip(originals, gradients, strict=True) if gradient is not None]
+    leaves, arrived = [leaf for leaf, _ in found], [gradient for _, gradient in found]
+    return Step(loss, leaves, arrived, learned, Rewards(*sums, *about))
 
 
 def compiled_replicates(
@@ -152,9 +156,10 @@ def _computed(
     backend = "inductor" if objective.compile is True else str(objective.compile)
     program = prepared.executor.program
     names = tuple(prepared.parameters)
-    key = (what, backend, prepared.key, layout, shapes, names, fingerprint(program))
+    key = (what, backend, prepared.key, settings(objective), layout, shapes, names, fingerprint(program))
     if key not in objective.graphs:
         name = getattr(program.model, "__name__", type(program.model).__name__)
+        assert all(a is b for a, b in zip(tree_leaves(inputs), leaves, strict=True))
         graph = compiled(function, inputs, f"{what[0]} of {name}", backend)
         if graph is not None:
             graph.about = list(about)
@@ -213,9 +218,7 @@ def _traceable(executor: Executor, arguments: list[Tensor]) -> Iterator[None]:
     """
     program, vectorize = executor.program, executor.vectorize
     remaining = iter(arguments)
-    leaves = [next(remaining) if is_data(leaf) else leaf for leaf in program.leaves]
-    args, kwargs = tree_unflatten(leaves, program.structure)
-    executor.program = replace(program, args=args, kwargs=kwargs)
+    executor.program = program.with_leaves([next(remaining) if is_data(leaf) else leaf for leaf in program.leaves])
     latest = _Latest()
     try:
         with latest, torch.enable_grad():

@@ -15,20 +15,20 @@ from torch import Tensor
 
 from ppgrad.core import Estimator, Facts, InvalidInput, InvalidProgram, Memory
 from ppgrad.core.draw import total
-from ppgrad.core.garbage import old_objects_kept
+from ppgrad.core.garbage import OldObjectsKept
 from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.assign import Assignment, Choice
 from ppgrad.engine.compiled import Compiled
 from ppgrad.engine.entries import Record, Served
 from ppgrad.engine.execute import Executor
-from ppgrad.engine.fingerprint import Key, kind, settings
+from ppgrad.engine.fingerprint import Key, Same, kind
 from ppgrad.engine.parameters import announce
 from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.program import Program, program_of
 from ppgrad.engine.record import Site, Sizes
 from ppgrad.engine.rewards import Rewards, rewards_of
 from ppgrad.objectives.calibration import EVERY, calibrated
-from ppgrad.objectives.compiling import Step, check_compile, compiled_replicates, compiled_step, trained
+from ppgrad.objectives.compiling import Step, check_compile, compiled_replicates, compiled_step
 from ppgrad.objectives.dice import dice
 from ppgrad.objectives.merging import merged
 from ppgrad.objectives.options import check_options
@@ -174,7 +174,7 @@ class Objective(PyroELBO):
     def prepare(self, model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Prepared:
         """Get to know a program: one validated run, remembered for the latest models, guides and shapes."""
         program = program_of(model, guide, args, kwargs)
-        told = settings(self, (self.estimator, self.sites))
+        told = Same(self.estimator), Same(self.sites), self.sizes, self.max_branches, self.vectorize_particles
         key = Key((model, guide, told, program.structure)), tuple(map(kind, program.leaves))
         prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale(program)), None)
         if prepared is None:
@@ -245,13 +245,13 @@ class Objective(PyroELBO):
         if step is None:
             return self._surrogate(self.estimate(prepared.executor))
         self.memory = step.memory
-        return _with_gradients(step, trained(prepared))
+        return _with_gradients(step)
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """`loss`, with the gradient's estimate added to each parameter's ``grad``."""
         return torch_item(self.accumulate_gradients(self.prepare(model, guide, args, kwargs)).loss)
 
-    @old_objects_kept()
+    @OldObjectsKept()
     def accumulate_gradients(self, prepared: Prepared) -> Estimate:
         """One estimate, its gradient added to each parameter's ``grad``; baselines and critics learn from it."""
         self._calibrate(prepared)
@@ -261,9 +261,9 @@ class Objective(PyroELBO):
         self._register_critics(prepared.executor)
         if step is not None:
             self.memory = step.memory
-            leaves, gradients = _reached(trained(prepared), step.gradients)
-            if leaves:
-                torch.autograd.backward(leaves, gradients)
+            if step.leaves:  # the engine calls the leaves' hooks; torch.autograd.backward would check shapes first
+                run = torch.autograd.Variable._execution_engine.run_backward
+                run(tuple(step.leaves), tuple(step.gradients), False, False, (), accumulate_grad=True)
             return Estimate(step.loss, step.loss, (), (), step.rewards)
         estimate = self.estimate(prepared.executor)
         loss = self._surrogate(estimate)
@@ -339,18 +339,10 @@ class Objective(PyroELBO):
         return Assignment(type(self).__name__, self.estimator, self.sites, self._reads_baselines)
 
 
-def _with_gradients(step: Step, leaves: Sequence[Tensor]) -> Tensor:
-    """A scalar of the step's loss, with the step's gradient for each of ``leaves``."""
-    terms = [
-        ((leaf - leaf.detach()) * found).sum() for leaf, found in zip(*_reached(leaves, step.gradients), strict=True)
-    ]
+def _with_gradients(step: Step) -> Tensor:
+    """A scalar of the step's loss, with the step's gradient for each of its leaves."""
+    terms = [((leaf - leaf.detach()) * found).sum() for leaf, found in zip(step.leaves, step.gradients, strict=True)]
     return step.loss + sum(terms) if terms else step.loss
-
-
-def _reached(leaves: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
-    """The leaves at which a gradient arrives, and what arrives."""
-    found = [(leaf, gradient) for leaf, gradient in zip(leaves, gradients, strict=True) if gradient is not None]
-    return [leaf for leaf, _ in found], [gradient for _, gradient in found]
 
 
 def needs_guide(objective: Objective, program: Program) -> None:

@@ -39,7 +39,7 @@ def _side_by_side(group: Sequence[Served]) -> Served:
     first = draws[0]
     draw = Draw(
         first.name,
-        first.value,
+        first.value,  # not that of the others: an estimator that joins steps does not read it
         torch.cat([draw.log_prob for draw in draws], 1),
         first.plates,
         first.event_dim,

@@ -393,3 +393,18 @@ def test_replicates_of_the_elbo() -> None:
 def test_what_is_no_backend_is_refused(wrong: object) -> None:
     with pytest.raises(InvalidInput, match="list_backends"):
         ExpectedReturn(compile=wrong)
+
+
+def test_hooks_of_the_parameters_are_called() -> None:
+    weight = torch.ones((), requires_grad=True)
+    seen: list[str] = []
+    weight.register_hook(lambda _: seen.append("gradient"))
+    weight.register_post_accumulate_grad_hook(lambda _: seen.append("accumulated"))
+
+    def program(weight: torch.Tensor) -> None:
+        ppgrad.reward("r", weight * ppgrad.policy("x", dist.Normal(torch.ones(()), 1.0)))
+
+    objective = ExpectedReturn(Pathwise(), compile="aot_eager")
+    for _ in range(2):
+        objective.loss_and_grads(program, None, weight)
+    assert seen == ["gradient", "accumulated"] * 2

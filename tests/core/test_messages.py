@@ -18,7 +18,7 @@ from scipy import stats
 import ppgrad
 from ppgrad import ExpectedReturn, ScoreFunction
 from ppgrad.core.distributions import sampled
-from ppgrad.core.garbage import old_objects_kept
+from ppgrad.core.garbage import OldObjectsKept
 
 FIT, BROADCAST = torch.linspace(-1.0, 1.0, 6).reshape(2, 3), torch.zeros(3)
 
@@ -157,7 +157,7 @@ def test_probabilities_that_turn_negative_are_named(particles: int) -> None:
 
 def test_the_collector_is_left_as_it_was() -> None:
     before = gc.get_threshold()
-    with pytest.raises(ZeroDivisionError), old_objects_kept(), old_objects_kept():
+    with pytest.raises(ZeroDivisionError), OldObjectsKept(), OldObjectsKept():
         print(1 / (gc.get_threshold()[2] <= before[2]))
     assert gc.get_threshold() == before
 
