@@ -67,7 +67,8 @@ def fingerprint(program: Program) -> Hashable:
     classes, Python's modules and lists of more than a thousand items.
     """
     data = {id(leaf) for leaf in program.leaves if is_data(leaf)}
-    found: list[Hashable] = [torch.get_default_dtype(), torch.is_autocast_enabled("cpu")]
+    found: list[Hashable] = [torch.get_default_dtype()]
+    found += [torch.get_autocast_dtype(device) for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)]
     for name, value in program.contents:
         if isinstance(value, torch.nn.Module):
             found.append((name, id(value)))
@@ -91,7 +92,7 @@ def _of_value(value: Any) -> Hashable:
         return type(value), value
     if isinstance(value, np.ndarray):
         return value.shape, value.dtype.str, hash(value.tobytes())
-    return Same(value)
+    return frozenset(value) if isinstance(value, set) else Same(value)
 
 
 @cache

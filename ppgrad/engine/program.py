@@ -21,7 +21,7 @@ _LEAVES = (Tensor, torch.nn.Module, bool, int, float, str, type(None))
 
 _ROUTINES = (FunctionType, MethodType, BuiltinFunctionType, WrapperDescriptorType, functools.partial)
 
-_LIBRARIES = ("torch", "pyro", "numpy")
+_LIBRARIES = frozenset(("torch", "pyro", "numpy"))
 """Their functions read nothing that a program changes."""
 
 _LONGEST = 1000
@@ -141,7 +141,7 @@ def _in_function(function: Any, depth: int, seen: set[int]) -> Iterator[tuple[st
     elif id(function) not in seen:
         seen.add(id(function))
         yield "", function.__code__
-        if not function.__module__.startswith(_LIBRARIES):
+        if (function.__module__ or "").partition(".")[0] not in _LIBRARIES:
             for name, value in _variables(function):
                 yield from _in_value(name, value, depth, seen)
 

@@ -84,6 +84,17 @@ def an_array_changed_in_place() -> Change:
     yield program, (), {}
 
 
+def a_set_changed_in_place() -> Change:
+    chosen = {1.0}
+
+    def program() -> None:
+        earning(sum(chosen))
+
+    yield program, (), {}
+    chosen.add(2.0)
+    yield program, (), {}
+
+
 def an_attribute_of_a_module() -> Change:
     module = torch.nn.Sequential(torch.nn.Identity())
     for module[0].gain in (1.0, 2.0):
@@ -127,7 +138,8 @@ def a_default() -> Change:
 
 CHANGES = (
     ranges, functions, closures_of_one_code, types_of_equal_numbers, names_of_keywords, a_closed_over_function,
-    an_array_changed_in_place, an_attribute_of_a_module, an_attribute_of_an_attribute, a_helpers_helper, a_default,
+    an_array_changed_in_place, a_set_changed_in_place, an_attribute_of_a_module, an_attribute_of_an_attribute,
+    a_helpers_helper, a_default,
 )  # fmt: skip
 
 
@@ -183,3 +195,19 @@ def test_the_choice_of_sites_is_read() -> None:
     first = objective.prepare(model, model)
     objective.sites = {"x": ScoreFunction()}
     assert objective.prepare(model, model) is not first
+
+
+def test_autocast_is_read() -> None:
+    layer = torch.nn.Linear(3, 3)
+
+    def program(layer: torch.nn.Linear, x: torch.Tensor) -> None:
+        seen.append(layer(x).dtype)
+        earning(layer(x).sum())
+
+    seen: list[torch.dtype] = []
+    objective = ExpectedReturn(ScoreFunction(), compile=COMPILE)
+    objective.loss(program, None, layer, torch.ones(3))
+    assert set(seen) == {torch.float32}
+    with torch.autocast("cpu", torch.bfloat16):
+        objective.loss(program, None, layer, torch.ones(3))
+    assert set(seen) == {torch.float32, torch.bfloat16}
