@@ -6,6 +6,9 @@ import gc
 import threading
 from contextlib import ContextDecorator
 
+_YOUNG = 3000
+"""How many objects may be made before the collector looks at them: some dozens of steps."""
+
 _NEVER = 2**30
 
 _lock = threading.Lock()
@@ -22,7 +25,8 @@ class OldObjectsKept(ContextDecorator):
     def __enter__(self) -> None:
         with _lock:
             _inside.append(_inside[0] if _inside else gc.get_threshold())
-            gc.set_threshold(*_inside[0][:2], _NEVER)
+            young = _inside[0][0]
+            gc.set_threshold(young and max(young, _YOUNG), _NEVER, _NEVER)
 
     def __exit__(self, *_: object) -> None:
         with _lock:

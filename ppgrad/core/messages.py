@@ -67,6 +67,9 @@ def _fits(message: Any) -> bool:
 def _copied(fn: Any) -> Any:
     """``fn`` and the distributions that it is made of: what they compute on demand, and keep, stays with this run."""
     copied = object.__new__(type(fn))
-    for key, value in vars(fn).items():
-        vars(copied)[key] = _copied(value) if isinstance(value, Distribution) else value
+    parts = vars(copied)
+    parts.update(vars(fn))
+    for name, value in vars(fn).items():
+        if isinstance(value, Distribution):
+            parts[name] = _copied(value)
     return copied
