@@ -80,6 +80,7 @@ def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = 
         _check_shape(name, value, get_plates())
         raise
     frames = get_plates() if message["stop"] else message["cond_indep_stack"]
+    # What no plate had to broadcast fits them all; where they are as many as dimensions, nothing is left over.
     if message["fn"] is not factor or len(frames) != value.dim() or any(frame.dim is None for frame in frames):
         _check_shape(name, value, frames)
 

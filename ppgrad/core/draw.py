@@ -247,8 +247,6 @@ def total(terms: Sequence[Tensor]) -> Tensor:
         by_shape.setdefault(term.shape, []).append(term)
     result = torch.zeros(())
     for alike in by_shape.values():
-        if draws_up_front():
-            result = result + functools.reduce(torch.add, alike).sum()
-        else:
-            result = result + (alike[0] if len(alike) == 1 else torch.stack(alike)).sum()
+        apart = draws_up_front() or len(alike) == 1
+        result = result + (functools.reduce(torch.add, alike) if apart else torch.stack(alike)).sum()
     return result

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pyro
 import pyro.poutine as poutine
@@ -42,14 +41,14 @@ class Prepared:
     """A program that has been looked at: its executor, and its parameters by name.
 
     ``announces`` names the parameters that the program itself registers with Pyro; ``graph_bytes`` is what the graph
-    of one estimate keeps, where one has been weighed; ``key`` is what other programs differ in, but for arguments.
+    of one estimate keeps, where one has been weighed; ``told`` are the choices that it was looked at with.
     """
 
     executor: Executor
     parameters: dict[str, Tensor]
     announces: frozenset[str]
     graph_bytes: int = 1
-    key: Any = None
+    told: Hashable = None
 
     def is_stale(self, program: Program) -> bool:
         """Whether a parameter came, went, was replaced, frozen or unfrozen since."""

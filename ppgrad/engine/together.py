@@ -12,7 +12,6 @@ from torch.utils._pytree import tree_map
 
 from ppgrad.core import Estimator
 from ppgrad.core.discrete import over_event
-from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.record import Site
 
 _PARAMETERS: dict[type, tuple[str, ...]] = {
@@ -76,7 +75,7 @@ def _log_prob(fns: Sequence[Any], values: Tensor) -> Tensor:
 def with_lanes(kept: Sequence[Mapping[str, Any]], together: bool) -> list[dict[str, Any]]:
     """The tensors of one run, with two lane dimensions of size one in front.
 
-    Not ``together``, the gradient of no cost or density touches what another came from.
+    Not ``together``, each on its own: the gradient of no cost or density touches what another came from.
     """
     result: list[dict[str, Any]] = [dict(one) for one in kept]
     groups: dict[Any, list[tuple[dict[str, Any], str]]] = {}
@@ -84,10 +83,10 @@ def with_lanes(kept: Sequence[Mapping[str, Any]], together: bool) -> list[dict[s
         for key, x in one.items():
             if not isinstance(x, Tensor):
                 one[key] = tree_map(_lifted, x) if x else x
-            elif draws_up_front() or (x.requires_grad and not (together and key in ("cost", "log_prob"))):
-                one[key] = _lifted(x)
-            else:
+            elif together and (key in ("cost", "log_prob") or not x.requires_grad):
                 groups.setdefault((x.shape, x.dtype, x.device, x.requires_grad), []).append((one, key))
+            else:
+                one[key] = _lifted(x)
     for places in groups.values():
         for (one, key), x in zip(places, _all_lifted([one[key] for one, key in places]), strict=True):
             one[key] = x

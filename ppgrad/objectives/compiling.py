@@ -155,8 +155,9 @@ def _computed(
     shapes = tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
     backend = "inductor" if objective.compile is True else str(objective.compile)
     program = prepared.executor.program
+    same = (what, backend, program.model, program.guide)
     names = tuple(prepared.parameters)
-    key = (what, backend, prepared.key, settings(objective), layout, shapes, names, fingerprint(program))
+    key = (*same, prepared.told, settings(objective), layout, shapes, names, fingerprint(program))
     if key not in objective.graphs:
         name = getattr(program.model, "__name__", type(program.model).__name__)
         assert all(a is b for a, b in zip(tree_leaves(inputs), leaves, strict=True))
@@ -166,7 +167,7 @@ def _computed(
         while len(objective.graphs) >= _REMEMBERED:
             objective.graphs.pop(next(iter(objective.graphs)))
         objective.graphs[key] = graph
-        if sum(other[:2] == key[:2] and other[2][:2] == prepared.key[:2] for other in objective.graphs) == _MANY:
+        if sum(other[: len(same)] == same for other in objective.graphs) == _MANY:
             logger.warning(
                 "%s has been compiled %d times: a number or a shape that it reads goes on changing. Pass a number that "
                 "changes as a tensor, or write compile=False.",

@@ -174,8 +174,9 @@ class Objective(PyroELBO):
     def prepare(self, model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Prepared:
         """Get to know a program: one validated run, remembered for the latest models, guides and shapes."""
         program = program_of(model, guide, args, kwargs)
-        told = Same(self.estimator), Same(self.sites), self.sizes, self.max_branches, self.vectorize_particles
-        key = Key((model, guide, told, program.structure)), tuple(map(kind, program.leaves))
+        choice = Same(self.estimator), Same(self.sites)
+        told = Key((*choice, self.sizes, self.max_branches, self.vectorize_particles, program.structure))
+        key = (model, guide, told, tuple(map(kind, program.leaves)))
         prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale(program)), None)
         if prepared is None:
             self.check(program)
@@ -190,7 +191,7 @@ class Objective(PyroELBO):
                 discounts=self.discounts,
             )
             prepared = prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw)
-            prepared = replace(prepared, key=key[0])
+            prepared = replace(prepared, told=told)
             others = [(seen, known) for seen, known in self._prepared if seen != key]
             self._prepared = [(key, prepared), *others][:_REMEMBERED]
         prepared.executor.program = program
