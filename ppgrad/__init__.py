@@ -32,7 +32,7 @@ _PUBLIC = {
         "SiteInfo",
         "Unsupported",
     ),
-    "ppgrad.core.draws": ("Antithetic", "QuasiMonteCarlo"),
+    "ppgrad.core.particle_noise": ("Antithetic", "QuasiMonteCarlo"),
     "ppgrad.estimators": (
         "ARM",
         "REBAR",
@@ -84,7 +84,7 @@ _PUBLIC = {
         "ScaledBeta",
         "Squashed",
     ),
-    "ppgrad.engine.config": ("config_gradient",),
+    "ppgrad.engine.assignment.config": ("config_gradient",),
     "ppgrad.objectives": (
         "ELBO",
         "IWELBO",

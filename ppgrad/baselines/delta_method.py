@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ppgrad.core import Baseline, Draw, Memory, Signal, SiteInfo
-from ppgrad.core.discrete import element
-from ppgrad.core.distributions import distribution_name, without_mask
+from ppgrad.core.distributions import distribution_name, element, without_mask
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Baseline, Draw, Memory, Signal, SiteInfo
-from ppgrad.core.discrete import mode
-from ppgrad.core.distributions import distribution_name
+from ppgrad.core.distributions import distribution_name, mode
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,7 @@ def _all_that_can_serve(problem: Problem, objective: Callable[[str], Objective])
     """An objective for each estimator that serves the problem at a moderate price; the others are named."""
     from ppgrad.cli.specification import estimator_words
     from ppgrad.core import TooManyBranches, Unsupported
-    from ppgrad.engine.program import program_of
+    from ppgrad.engine.program.program import program_of
     from ppgrad.measurement import ready
     from ppgrad.measurement.gradient import pure
 

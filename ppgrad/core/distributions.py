@@ -213,3 +213,41 @@ def _moves(bound: Tensor) -> bool:
     finite = torch.where(torch.isfinite(bound), bound, torch.zeros_like(bound))
     gradients = torch.autograd.grad(finite.sum(), origins, allow_unused=True, retain_graph=True)
     return any(g is not None and bool((g != 0).any()) for g in gradients)
+
+
+def element(fn: dist.TorchDistribution) -> dist.TorchDistribution:
+    """``fn`` without masks and ``to_event``: the distribution of its elements."""
+    fn = without_mask(fn)
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
+    return fn
+
+
+def mode(fn: dist.TorchDistribution) -> Tensor:
+    """The likeliest value of a distribution, discrete or not, without a graph.
+
+    Raises:
+        NotImplementedError: it has none that torch knows.
+    """
+    base = element(fn)
+    if isinstance(base, torch.distributions.Bernoulli):  # torch's is NaN at p = ½
+        return (base.probs >= 0.5).to(base.probs.dtype).expand(fn.shape())
+    found: Tensor = without_mask(fn).mode
+    return found.detach()
+
+
+def element_shape(fn: dist.TorchDistribution) -> torch.Size:
+    """Batch + event, with ones for the dimensions that one element fills."""
+    shape = fn.shape()
+    part = len(element(fn).event_shape)
+    return torch.Size([*shape[: len(shape) - part], *[1] * part])
+
+
+def over_event(term: Tensor, event_dim: int) -> Tensor:
+    """Sum a term over the dimensions of one event."""
+    return term.sum([*range(-event_dim, 0)]) if event_dim else term
+
+
+def for_event(signal: Tensor, event_dim: int) -> Tensor:
+    """A signal, with ones for the dimensions of one event."""
+    return signal.reshape(*signal.shape, *[1] * event_dim)

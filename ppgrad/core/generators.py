@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -104,3 +105,42 @@ def _accelerator() -> Any:
     module = torch.get_device_module(device)
     is_in_use = module.is_available() and getattr(module, "is_initialized", module.is_available)()
     return module if is_in_use else None
+
+
+@contextmanager
+def forked(seed: int | None) -> Iterator[None]:
+    """Run under ``seed``, then put all generators back; None: do nothing."""
+    if seed is None:
+        yield
+        return
+    state = random_state()
+    try:
+        seed_generators(seed)
+        yield
+    finally:
+        set_random_state(state)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put the generators back on leaving."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Draw other numbers than the caller will, and put the generators back.
+
+    The numbers still depend on the caller's seed, so that a parameter whose initial value is
+    random starts elsewhere under another seed.
+    """
+    state = random_state()
+    try:
+        seed_generators(int(torch.randint(2**31 - 1, (), device="cpu")))
+        yield
+    finally:
+        set_random_state(state)

@@ -61,7 +61,7 @@ def fit_to_signal(values: Tensor, signal: Tensor, site: str, what: str = "critic
 class Frozen:
     """``module`` as a function that passes gradients to its inputs, and none to its parameters.
 
-    A program that holds one does not train it: it has no attributes for `ppgrad.engine.program` to look into.
+    A program that holds one does not train it: it has no attributes for `ppgrad.engine.program.program` to look into.
     """
 
     __slots__ = ("_module",)

@@ -1,1 +1,5 @@
-"""The engine: a program, its lanes, its record, its credit."""
+"""Runs a program over many lanes, and says which cost each draw is charged with.
+
+Its rooms, from the ground up: ``program``, ``assignment`` and ``dependence``; ``running`` upon them; ``checking`` and
+``compiling`` upon that.
+"""

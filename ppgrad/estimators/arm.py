@@ -9,9 +9,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
-from ppgrad.core.contrast import contrast, with_weights
-from ppgrad.core.discrete import not_categorical
-from ppgrad.core.sticks import stick_pair
+from ppgrad.estimators.discrete.contrast import contrast, with_weights
+from ppgrad.estimators.discrete.elements import not_categorical
+from ppgrad.estimators.discrete.stick_breaking import stick_pair
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import finite
-from ppgrad.core.discrete import mean_of_others, needs_particles, no_mean, over_event
-from ppgrad.core.distributions import sampled, without_mask
+from ppgrad.core.distributions import over_event, sampled, without_mask
+from ppgrad.estimators.discrete.elements import mean_of_others, needs_particles, no_mean
 
 
 @dataclass(frozen=True)

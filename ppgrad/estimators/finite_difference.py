@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import positive
-from ppgrad.core.common_noise import antithetic_steps
-from ppgrad.core.contrast import contrast
 from ppgrad.core.parameters import not_rebuildable, unconstrained
+from ppgrad.estimators.discrete.contrast import contrast
+from ppgrad.estimators.discrete.perturbation import antithetic_steps
 
 
 @dataclass(frozen=True)

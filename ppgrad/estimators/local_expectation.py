@@ -10,9 +10,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
-from ppgrad.core.contrast import contrast, with_weights
-from ppgrad.core.discrete import not_finite, other_values
 from ppgrad.core.distributions import sampled
+from ppgrad.estimators.discrete.contrast import contrast, with_weights
+from ppgrad.estimators.discrete.elements import not_finite, other_values
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,12 @@ from torch.distributions import (
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import flag
-from ppgrad.core.contrast import contrast, with_weights
-from ppgrad.core.discrete import element
-from ppgrad.core.distributions import distribution_name, sampled
+from ppgrad.core.distributions import distribution_name, element, sampled
 from ppgrad.estimators._measure_valued.discrete import bernoulli_pairs, categorical_pairs, poisson_pairs
 from ppgrad.estimators._measure_valued.gamma import learned_concentration, rate_pairs
 from ppgrad.estimators._measure_valued.normal import multivariate_normal_pairs, normal_pairs
 from ppgrad.estimators._measure_valued.pair import Pair
+from ppgrad.estimators.discrete.contrast import contrast, with_weights
 
 _PAIRS: dict[type[Distribution], Callable[[TorchDistribution, Tensor, bool], list[Pair]]] = {
     Normal: normal_pairs,

@@ -9,8 +9,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
-from ppgrad.core.discrete import no_mean, over_event
-from ppgrad.core.distributions import sampled, without_mask
+from ppgrad.core.distributions import over_event, sampled, without_mask
+from ppgrad.estimators.discrete.elements import no_mean
 
 
 @dataclass(frozen=True)

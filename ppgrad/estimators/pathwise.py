@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppgrad.core import Draws, Estimator, Facts, Sample, SiteInfo
 from ppgrad.core.distributions import not_reparameterized
-from ppgrad.core.draws import Antithetic, QuasiMonteCarlo, check_draws, not_drawable, quantile
+from ppgrad.core.particle_noise import Antithetic, QuasiMonteCarlo, check_draws, not_drawable, quantile
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo, sum_lane
 from ppgrad.core.arguments import finite, positive
-from ppgrad.core.relaxation import (
+from ppgrad.estimators.discrete.relaxation import (
     as_value,
     category_logits,
     exponential_noise,

@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution
 
 from ppgrad.core import Estimator, Facts, Sample, SiteInfo
 from ppgrad.core.arguments import positive
-from ppgrad.core.relaxation import (
+from ppgrad.estimators.discrete.relaxation import (
     as_value,
     category_logits,
     exponential_noise,

@@ -11,10 +11,15 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Memory, Sample, Signal, SiteInfo
-from ppgrad.core.discrete import element, for_event
-from ppgrad.core.distributions import distribution_name, not_reparameterized, undifferentiable_density
+from ppgrad.core.distributions import (
+    distribution_name,
+    element,
+    for_event,
+    not_reparameterized,
+    undifferentiable_density,
+)
 from ppgrad.core.modules import Frozen, predicted
-from ppgrad.core.relaxation import (
+from ppgrad.estimators.discrete.relaxation import (
     as_value,
     category_logits,
     exponential_noise,

@@ -10,9 +10,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Memory, Sample, Signal, SiteInfo
-from ppgrad.core.discrete import for_event, logits, mean_of_others, needs_particles, not_bernoulli
-from ppgrad.core.distributions import sampled
+from ppgrad.core.distributions import for_event, sampled
 from ppgrad.core.modules import Frozen
+from ppgrad.estimators.discrete.elements import logits, mean_of_others, needs_particles, not_bernoulli
 
 
 @dataclass(frozen=True)

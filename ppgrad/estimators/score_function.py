@@ -24,7 +24,7 @@ from ppgrad.core import (
     SiteInfo,
 )
 from ppgrad.core.distributions import distribution_name, is_rounded, moving_bound, sampled, undifferentiable_density
-from ppgrad.core.draws import Antithetic, QuasiMonteCarlo, check_draws, not_drawable, quantile
+from ppgrad.core.particle_noise import Antithetic, QuasiMonteCarlo, check_draws, not_drawable, quantile
 
 
 @dataclass(frozen=True)

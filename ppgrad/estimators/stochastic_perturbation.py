@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Binomial, Categorical, Geometric, OneHotCategorical, Poisson
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
-from ppgrad.core.contrast import contrast, with_weights
-from ppgrad.core.discrete import element, index_of, log_probabilities, value_at
-from ppgrad.core.distributions import distribution_name, sampled
+from ppgrad.core.distributions import distribution_name, element, sampled
+from ppgrad.estimators.discrete.contrast import contrast, with_weights
+from ppgrad.estimators.discrete.elements import index_of, log_probabilities, value_at
 
 _SERVED = (Bernoulli, Categorical, OneHotCategorical, Poisson, Geometric, Binomial)
 

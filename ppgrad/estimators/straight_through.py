@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from pyro.distributions import TorchDistribution
 
 from ppgrad.core import Estimator, Facts, Sample, SiteInfo
-from ppgrad.core.relaxation import (
+from ppgrad.estimators.discrete.relaxation import (
     as_value,
     category_logits,
     exponential_noise,

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import at_least
-from ppgrad.core.contrast import per_element
-from ppgrad.core.discrete import LEAST_LOGIT, gumbel, index_of, log_probabilities, not_finite, over_event, value_at
-from ppgrad.core.distributions import sampled
+from ppgrad.core.distributions import over_event, sampled
+from ppgrad.estimators.discrete.contrast import per_element
+from ppgrad.estimators.discrete.elements import LEAST_LOGIT, gumbel, index_of, log_probabilities, not_finite, value_at
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import at_least, within
-from ppgrad.core.contrast import per_element
-from ppgrad.core.discrete import LEAST_LOGIT, gumbel, log_probabilities, not_finite, over_event, value_at
+from ppgrad.core.distributions import over_event
+from ppgrad.estimators.discrete.contrast import per_element
+from ppgrad.estimators.discrete.elements import LEAST_LOGIT, gumbel, log_probabilities, not_finite, value_at
 
 MOST = 8
 """The largest set: the sums that the weights need double with each further value."""

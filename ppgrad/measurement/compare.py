@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 from ppgrad.analysis import Comparison, EstimatorDraws
 from ppgrad.baselines import LeaveOneOut
 from ppgrad.core import Estimator, InvalidInput
-from ppgrad.engine.program import program_of
-from ppgrad.engine.record import site_info
+from ppgrad.engine.program.program import program_of
+from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
 from ppgrad.measurement.gradient import pure
 from ppgrad.measurement.measure import Gradients, check_counts, known_reference, ready

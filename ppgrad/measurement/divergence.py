@@ -17,9 +17,9 @@ from torch.distributions import Independent, TransformedDistribution, kl_diverge
 
 from ppgrad.core import CannotBeExact, InvalidInput, Unsupported
 from ppgrad.core.distributions import distribution_name, moving_bound
-from ppgrad.engine.parameters import announced, named_parameters
-from ppgrad.engine.program import Program
-from ppgrad.engine.randomness import aside
+from ppgrad.core.generators import aside
+from ppgrad.engine.program.parameters import announced, named_parameters
+from ppgrad.engine.program.program import Program
 from ppgrad.measurement.score import check_support, random_sites, returned
 
 Kind = Literal["exact", "empirical", "either"]

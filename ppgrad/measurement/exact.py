@@ -15,9 +15,9 @@ from torch.distributions import Independent, TransformedDistribution
 
 from ppgrad.core import CannotBeExact, Estimator, Facts, InvalidInput, SiteInfo
 from ppgrad.core.distributions import distribution_name, tensor_of, without_mask
-from ppgrad.engine.prepare import Prepared, program_elements, traces
-from ppgrad.engine.program import program_of
-from ppgrad.engine.record import site_info
+from ppgrad.engine.checking.first_run import Prepared, program_elements, traces
+from ppgrad.engine.program.program import program_of
+from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import Enumerate
 from ppgrad.measurement.gradient import ascent, check_gradients_named, check_objective, pure
 from ppgrad.objectives import Objective

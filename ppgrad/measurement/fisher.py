@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import InvalidInput
-from ppgrad.engine.parameters import param_store_unchanged
-from ppgrad.engine.program import Program, program_of
+from ppgrad.engine.program.parameters import param_store_unchanged
+from ppgrad.engine.program.program import Program, program_of
 from ppgrad.measurement.divergence import Divergence, FisherProduct, flat, like
 from ppgrad.measurement.gradient import pure
 from ppgrad.measurement.score import as_arguments, check_call, random_sites, returned, score, traced

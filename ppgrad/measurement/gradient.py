@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ppgrad.core import InvalidInput
 from ppgrad.core.distributions import leaves
-from ppgrad.engine.parameters import buffers_unchanged, check_named, param_store_unchanged
-from ppgrad.engine.prepare import Prepared
-from ppgrad.engine.program import Program, program_of
-from ppgrad.engine.randomness import forked
+from ppgrad.core.generators import forked
+from ppgrad.engine.checking.first_run import Prepared
+from ppgrad.engine.program.parameters import buffers_unchanged, check_named, param_store_unchanged
+from ppgrad.engine.program.program import Program, program_of
 from ppgrad.objectives import Objective
 from ppgrad.objectives.calibration import recalled
 

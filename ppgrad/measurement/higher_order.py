@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ppgrad.core import InvalidInput, Unsupported
 from ppgrad.core.distributions import leaves
-from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, ordinary_run
-from ppgrad.engine.program import program_of
+from ppgrad.engine.checking.first_run import Prepared, check_record_finite, nonfinite_explained, ordinary_run
+from ppgrad.engine.program.program import program_of
 from ppgrad.measurement.gradient import check_gradients_named, check_objective, pure
 from ppgrad.objectives import Objective
 from ppgrad.objectives.calibration import recalled

@@ -13,8 +13,8 @@ from torch import Tensor
 from ppgrad.analysis import describe, pareto_khat
 from ppgrad.core import CannotBeExact, InvalidInput
 from ppgrad.core.arguments import at_least
-from ppgrad.engine.prepare import Prepared
-from ppgrad.engine.program import program_of
+from ppgrad.engine.checking.first_run import Prepared
+from ppgrad.engine.program.program import program_of
 from ppgrad.measurement.exact import exact_gradient
 from ppgrad.measurement.gradient import check_gradients_named, check_objective, pure
 from ppgrad.measurement.replicates import Replicates, replicate, weighed

@@ -14,9 +14,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ppgrad.core import Memory, NonFinite, PpgradError
 from ppgrad.core.generators import random_state, seed_generators, set_random_state
-from ppgrad.engine.lanes import CannotVectorize, vectorizable, vectorized
-from ppgrad.engine.prepare import Prepared, explain_nonfinite
-from ppgrad.engine.program import Program, tensors_held
+from ppgrad.engine.checking.first_run import Prepared, explain_nonfinite
+from ppgrad.engine.program.program import Program, tensors_held
+from ppgrad.engine.running.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.measurement.gradient import ascent, reversed_signs
 from ppgrad.objectives import Objective
 from ppgrad.objectives.calibration import recalled

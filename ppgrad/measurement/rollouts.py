@@ -12,11 +12,13 @@ from torch import Tensor
 from ppgrad.analysis.arviz import container
 from ppgrad.core import InvalidInput, Plates
 from ppgrad.core.generators import random_state, set_random_state
-from ppgrad.engine.assign import Assignment
-from ppgrad.engine.execute import Executor
-from ppgrad.engine.lanes import LaneTensors, vectorizable, vectorized
-from ppgrad.engine.program import Program, program_of
-from ppgrad.engine.record import Sampler, Site, Sizes, run, sites_of
+from ppgrad.engine.assignment.assignment import Assignment
+from ppgrad.engine.program.program import Program, program_of
+from ppgrad.engine.running.execution import run, sites_of
+from ppgrad.engine.running.executor import Executor
+from ppgrad.engine.running.lanes import LaneTensors, vectorizable, vectorized
+from ppgrad.engine.running.sampler import Sampler, Sizes
+from ppgrad.engine.running.site import Site
 from ppgrad.measurement.gradient import pure
 
 _Run = dict[str, Tensor]

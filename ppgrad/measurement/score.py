@@ -15,11 +15,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ppgrad.core import InvalidInput, NonFinite, PpgradError
 from ppgrad.core.distributions import distribution_name, is_deterministic
-from ppgrad.core.generators import random_state, set_random_state
-from ppgrad.engine.lanes import CannotVectorize, LaneTensors, note_of_loop, vectorizable, vectorized
-from ppgrad.engine.parameters import announced, buffers_unchanged, named_parameters, param_store_unchanged
-from ppgrad.engine.program import Program, program_of
-from ppgrad.engine.randomness import aside
+from ppgrad.core.generators import aside, random_state, set_random_state
+from ppgrad.engine.program.parameters import announced, buffers_unchanged, named_parameters, param_store_unchanged
+from ppgrad.engine.program.program import Program, program_of
+from ppgrad.engine.running.lanes import CannotVectorize, LaneTensors, note_of_loop, vectorizable, vectorized
 
 Sampled = Tensor | Mapping[str, Tensor]
 """Actions of a policy, or the value of every random site of a Pyro program."""

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Estimator, Memory, Pilot, PpgradError
-from ppgrad.core.generators import random_state, set_random_state
-from ppgrad.engine.execute import Executor
-from ppgrad.engine.lanes import vectorizable, vectorized
-from ppgrad.engine.prepare import Prepared, where_the_cost_jumps
-from ppgrad.engine.randomness import aside
+from ppgrad.core.generators import aside, random_state, set_random_state
+from ppgrad.engine.checking.first_run import Prepared, where_the_cost_jumps
+from ppgrad.engine.running.executor import Executor
+from ppgrad.engine.running.lanes import vectorizable, vectorized
 
 RUNS = 256
 """How many held-out gradients a calibration takes."""

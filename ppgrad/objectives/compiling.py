@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ppgrad.core import InvalidInput, Memory, NonFinite, PpgradError, Unsupported
-from ppgrad.engine.compiled import Compiled, compiled
-from ppgrad.engine.execute import Executor
-from ppgrad.engine.fingerprint import fingerprint, settings
-from ppgrad.engine.lanes import LaneTensors, vectorized
-from ppgrad.engine.prepare import Prepared, explain_nonfinite
-from ppgrad.engine.program import Program, is_data
-from ppgrad.engine.rewards import Rewards
+from ppgrad.engine.checking.first_run import Prepared, explain_nonfinite
+from ppgrad.engine.compiling.compiled import Compiled, compiled
+from ppgrad.engine.program.fingerprint import fingerprint, settings
+from ppgrad.engine.program.program import Program, is_data
+from ppgrad.engine.running.executor import Executor
+from ppgrad.engine.running.lanes import LaneTensors, vectorized
+from ppgrad.engine.running.rewards import Rewards
 
 _REMEMBERED = 64
 """How many graphs an objective remembers."""

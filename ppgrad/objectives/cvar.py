@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppgrad.core import Estimator, Facts, InvalidInput
 from ppgrad.core.arguments import discount_factor, is_number
-from ppgrad.engine.record import Site
+from ppgrad.engine.running.site import Site
 from ppgrad.objectives.expected_return import return_costs
 from ppgrad.objectives.joint import JointObjective, others_of_each
 

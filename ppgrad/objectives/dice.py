@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Draw, Memory, Plates, Signal, Unsupported, sum_lane, sum_plates
-from ppgrad.engine.entries import Record, Served
+from ppgrad.engine.running.record import Record, Served
 from ppgrad.estimators import Enumerate, Pathwise, ScoreFunction
 
 Memories = Mapping[str, Memory]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Unsupported
-from ppgrad.engine.entries import Record
+from ppgrad.engine.running.record import Record
 from ppgrad.objectives.joint import total_of_lanes
 
 

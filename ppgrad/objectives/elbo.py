@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ppgrad.core import InvalidProgram
-from ppgrad.engine.program import Program
-from ppgrad.engine.record import Site
+from ppgrad.engine.program.program import Program
+from ppgrad.engine.running.site import Site
 from ppgrad.objectives.objective import Objective, needs_guide
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ppgrad.core import Estimator, Facts, InvalidInput
 from ppgrad.core.arguments import discount_factor, finite
-from ppgrad.engine.record import Site
+from ppgrad.engine.running.site import Site
 from ppgrad.objectives.expected_return import return_costs
 from ppgrad.objectives.log_mean_exp import LogMeanExp
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from ppgrad.core import Estimator, Facts, InvalidInput, Plates, Signal
-from ppgrad.engine.entries import Record, Served
+from ppgrad.engine.running.record import Record, Served
 from ppgrad.estimators import ScoreFunction
 from ppgrad.objectives.expected_return import ExpectedReturn
 from ppgrad.objectives.objective import Objective

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ppgrad.engine.program import Program
-from ppgrad.engine.record import Site
+from ppgrad.engine.program.program import Program
+from ppgrad.engine.running.site import Site
 from ppgrad.objectives.log_mean_exp import LogMeanExp
 from ppgrad.objectives.objective import needs_guide
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidInput, Signal, Unsupported, sum_lane
-from ppgrad.engine.entries import Record, Served
-from ppgrad.engine.record import Sizes
+from ppgrad.engine.running.record import Record, Served
+from ppgrad.engine.running.sampler import Sizes
 from ppgrad.objectives.dice import Memories, joint_dice
 from ppgrad.objectives.merging import merged
 from ppgrad.objectives.objective import Objective

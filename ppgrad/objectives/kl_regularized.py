@@ -14,11 +14,11 @@ from torch import Tensor
 from ppgrad.core import Estimator, Facts, InvalidAssignment, InvalidInput, Unsupported
 from ppgrad.core.arguments import not_negative
 from ppgrad.core.distributions import detached, without_mask
-from ppgrad.core.relaxation import relaxed_log_prob
-from ppgrad.engine.assign import Choice
-from ppgrad.engine.prepare import Prepared
-from ppgrad.engine.record import Site
-from ppgrad.engine.stopped import StoppedParameters
+from ppgrad.engine.assignment.assignment import Choice
+from ppgrad.engine.checking.first_run import Prepared
+from ppgrad.engine.running.fixed_parameters import StoppedParameters
+from ppgrad.engine.running.site import Site
+from ppgrad.estimators.discrete.relaxation import relaxed_log_prob
 from ppgrad.objectives.expected_return import ExpectedReturn
 from ppgrad.objectives.objective import Objective
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ppgrad.engine.entries import Record
+from ppgrad.engine.running.record import Record
 from ppgrad.objectives.doubly_reparameterized import doubly_reparameterized
 from ppgrad.objectives.joint import JointObjective, others_of_each
 

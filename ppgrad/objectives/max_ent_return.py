@@ -10,7 +10,7 @@ from torch import Tensor
 from ppgrad.core import Estimator, InvalidProgram
 from ppgrad.core.arguments import discount_factor, flag, not_negative
 from ppgrad.core.distributions import distribution_name, estimates_entropy
-from ppgrad.engine.record import Site
+from ppgrad.engine.running.site import Site
 from ppgrad.objectives.expected_return import ExpectedReturn, discounts_to_come, return_costs
 from ppgrad.objectives.objective import Objective
 

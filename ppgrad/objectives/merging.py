@@ -9,7 +9,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from ppgrad.core import Draw, Signal
-from ppgrad.engine.entries import Served
+from ppgrad.engine.running.record import Served
 
 
 def merged(served: Sequence[Served]) -> tuple[Served, ...]:

@@ -17,16 +17,17 @@ from ppgrad.core import Estimator, Facts, InvalidInput, InvalidProgram, Memory
 from ppgrad.core.draw import total
 from ppgrad.core.garbage import OldObjectsKept
 from ppgrad.core.generators import draws_up_front
-from ppgrad.engine.assign import Assignment, Choice
-from ppgrad.engine.compiled import Compiled
-from ppgrad.engine.entries import Record, Served
-from ppgrad.engine.execute import Executor
-from ppgrad.engine.fingerprint import Key, Same, kind
-from ppgrad.engine.parameters import announce
-from ppgrad.engine.prepare import Prepared, check_record_finite, nonfinite_explained, prepare, traces
-from ppgrad.engine.program import Program, program_of
-from ppgrad.engine.record import Site, Sizes
-from ppgrad.engine.rewards import Rewards, rewards_of
+from ppgrad.engine.assignment.assignment import Assignment, Choice
+from ppgrad.engine.checking.first_run import Prepared, check_record_finite, nonfinite_explained, prepare, traces
+from ppgrad.engine.compiling.compiled import Compiled
+from ppgrad.engine.program.fingerprint import Key, Same, kind
+from ppgrad.engine.program.parameters import announce
+from ppgrad.engine.program.program import Program, program_of
+from ppgrad.engine.running.executor import Executor
+from ppgrad.engine.running.record import Record, Served
+from ppgrad.engine.running.rewards import Rewards, rewards_of
+from ppgrad.engine.running.sampler import Sizes
+from ppgrad.engine.running.site import Site
 from ppgrad.objectives.calibration import EVERY, calibrated
 from ppgrad.objectives.compiling import Step, check_compile, compiled_replicates, compiled_step
 from ppgrad.objectives.dice import dice

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ppgrad.core import Unsupported
-from ppgrad.engine.entries import Record
+from ppgrad.engine.running.record import Record
 from ppgrad.estimators import ScoreFunction
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidInput
 from ppgrad.core.arguments import finite
-from ppgrad.engine.program import Program
-from ppgrad.engine.record import Site
+from ppgrad.engine.program.program import Program
+from ppgrad.engine.running.site import Site
 from ppgrad.objectives.iwelbo import importance_costs
 from ppgrad.objectives.log_mean_exp import LogMeanExp
 from ppgrad.objectives.objective import needs_guide

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppgrad.core import Draw, Memory, Signal
 from ppgrad.core.generators import draws_up_front
-from ppgrad.engine.entries import Served
+from ppgrad.engine.running.record import Served
 
 
 def surrogates(served: Sequence[Served], memories: Mapping[str, Memory]) -> list[Tensor]:

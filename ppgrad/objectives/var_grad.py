@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Estimator, Facts, InvalidInput, sum_lane
-from ppgrad.engine.entries import Record, Served
+from ppgrad.engine.running.record import Record, Served
 from ppgrad.estimators import ScoreFunction
 from ppgrad.objectives.elbo import ELBO
 from ppgrad.objectives.joint import total_of_lanes

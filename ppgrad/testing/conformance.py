@@ -22,8 +22,8 @@ import ppgrad
 from ppgrad.analysis import describe
 from ppgrad.baselines import all_baselines
 from ppgrad.core import Estimator, NoGradientPath, Problem, Unsupported
-from ppgrad.engine.program import program_of
-from ppgrad.engine.record import site_info
+from ppgrad.engine.program.program import program_of
+from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import ScoreFunction, all_estimators
 from ppgrad.measurement import gradient, ready
 from ppgrad.measurement.gradient import pure

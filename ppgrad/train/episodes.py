@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from ppgrad.engine.rewards import Rewards
+from ppgrad.engine.running.rewards import Rewards
 
 
 class Earned(NamedTuple):

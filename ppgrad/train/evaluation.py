@@ -10,10 +10,9 @@ import torch
 from pyro.distributions import TorchDistribution
 
 from ppgrad.core import Estimator, Facts, Sample, SiteInfo
-from ppgrad.core.discrete import mode
-from ppgrad.core.distributions import distribution_name
-from ppgrad.engine.program import Program
-from ppgrad.engine.record import site_info
+from ppgrad.core.distributions import distribution_name, mode
+from ppgrad.engine.program.program import Program
+from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
 from ppgrad.measurement.gradient import pure
 from ppgrad.objectives import Objective

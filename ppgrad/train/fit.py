@@ -14,7 +14,7 @@ from ppgrad.analysis.history import History
 from ppgrad.core import InvalidInput
 from ppgrad.core.arguments import flag
 from ppgrad.core.folders import writable_folder
-from ppgrad.engine.randomness import forked
+from ppgrad.core.generators import forked
 from ppgrad.measurement.gradient import check_objective
 from ppgrad.objectives import Objective
 from ppgrad.train.logs import Logs

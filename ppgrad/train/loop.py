@@ -18,11 +18,10 @@ from torch.utils._pytree import tree_map
 
 from ppgrad.analysis.history import History
 from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
-from ppgrad.core.generators import random_state, seed_generators
-from ppgrad.engine.parameters import announce, buffers_unchanged
-from ppgrad.engine.prepare import Prepared
-from ppgrad.engine.program import Program, program_of
-from ppgrad.engine.randomness import aside
+from ppgrad.core.generators import aside, random_state, seed_generators
+from ppgrad.engine.checking.first_run import Prepared
+from ppgrad.engine.program.parameters import announce, buffers_unchanged
+from ppgrad.engine.program.program import Program, program_of
 from ppgrad.measurement.gradient import check_gradients_named
 from ppgrad.measurement.replicates import distant_seed
 from ppgrad.objectives import Objective

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Memory
-from ppgrad.engine.entries import Served
-from ppgrad.engine.prepare import Prepared
+from ppgrad.engine.checking.first_run import Prepared
+from ppgrad.engine.running.record import Served
 from ppgrad.estimators import InverseVariance, ScoreFunction
 from ppgrad.objectives.objective import Estimate
 from ppgrad.objectives.surrogates import surrogates

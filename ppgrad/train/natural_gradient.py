@@ -14,9 +14,9 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 
 from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
-from ppgrad.engine.parameters import buffers_unchanged, named_parameters
-from ppgrad.engine.program import Program, program_of
-from ppgrad.engine.randomness import aside
+from ppgrad.core.generators import aside
+from ppgrad.engine.program.parameters import buffers_unchanged, named_parameters
+from ppgrad.engine.program.program import Program, program_of
 from ppgrad.measurement.divergence import Divergence, FisherProduct, flat, like
 from ppgrad.measurement.score import as_arguments
 from ppgrad.train.conjugate_gradients import conjugate_gradients

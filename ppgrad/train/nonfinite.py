@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppgrad.core.generators import set_random_state
-from ppgrad.engine.parameters import buffers_unchanged
-from ppgrad.engine.prepare import Prepared
-from ppgrad.engine.randomness import aside
+from ppgrad.core.generators import aside, set_random_state
+from ppgrad.engine.checking.first_run import Prepared
+from ppgrad.engine.program.parameters import buffers_unchanged
 from ppgrad.objectives import Objective
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import InvalidInput
-from ppgrad.engine.program import Program, functions, held
+from ppgrad.engine.program.program import Program, functions, held
 from ppgrad.objectives import Objective
 
 Fingerprint = dict[str, Any]

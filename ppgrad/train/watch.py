@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import TransformedDistribution
 
 from ppgrad.core.distributions import distribution_name
-from ppgrad.engine.record import plates_of
+from ppgrad.engine.running.site import plates_of
 
 _GAUSSIAN = (dist.Normal, dist.MultivariateNormal, dist.LowRankMultivariateNormal)
 

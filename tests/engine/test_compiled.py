@@ -28,8 +28,8 @@ from ppgrad import (
     ScoreFunction,
 )
 from ppgrad.core.generators import generator_state
-from ppgrad.engine import compiled
-from ppgrad.engine.upfront import Kind, drawing_up_front
+from ppgrad.engine.compiling import compiled
+from ppgrad.engine.compiling.noise import Kind, drawing_up_front
 from ppgrad.testing import SUITE_FAILURE_RATE, check_mean, conformance_cases
 
 TRACED = "eager"

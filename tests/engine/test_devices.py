@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 import ppgrad
-from ppgrad.engine.program import program_of
-from ppgrad.engine.randomness import forked
+from ppgrad.core.generators import forked
+from ppgrad.engine.program.program import program_of
 from ppgrad.measurement import ready
 from ppgrad.measurement.gradient import ascent, pure
 from ppgrad.objectives import Objective

@@ -11,7 +11,7 @@ import torch
 
 import ppgrad
 from ppgrad.core import Unsupported
-from ppgrad.engine.program import program_of
+from ppgrad.engine.program.program import program_of
 from ppgrad.measurement.gradient import pure
 from ppgrad.testing import Case, estimator_examples
 from tests.engine.cases import one_problem_each

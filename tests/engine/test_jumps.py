@@ -78,7 +78,7 @@ def test_it_would_be_biased(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unsupported, match="jumps"):
         ppgrad.gradient(ExpectedReturn(REBAR()), threshold)
     ppgrad.gradient(ExpectedReturn(GumbelSoftmax()), threshold)  # biased, and it says so
-    monkeypatch.setattr("ppgrad.engine.prepare.check_continuous", lambda *_: None)
+    monkeypatch.setattr("ppgrad.engine.checking.first_run.check_continuous", lambda *_: None)
     unchecked = ppgrad.measure(ExpectedReturn(REBAR()), threshold, replicates=5000)
     assert unchecked.reference_kind == "exact"
     assert float(unchecked.p_value["logit"]) < 1e-10

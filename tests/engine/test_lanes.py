@@ -13,7 +13,7 @@ import torch
 import ppgrad
 from ppgrad import ELBO, Enumerate, ExpectedReturn, LeaveOneOut, Pathwise, ScoreFunction
 from ppgrad.core import Problem
-from ppgrad.engine import lanes
+from ppgrad.engine.running import lanes
 from ppgrad.measurement import exact_gradient, measure
 from ppgrad.testing import SUITE_FAILURE_RATE, Case, all_problems, check_mean
 from ppgrad.testing.problems import closed_form, parameters

@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import ppgrad
 from ppgrad import ELBO, Constant, ExpectedReturn, LeaveOneOut, NonFinite, Pathwise, ScoreFunction
-from ppgrad.engine.prepare import Prepared
-from ppgrad.engine.randomness import forked
+from ppgrad.core.generators import forked
+from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.measurement.gradient import ascent
 from ppgrad.objectives.surrogates import surrogates
 from ppgrad.testing.problems import parameters

@@ -20,7 +20,7 @@ from ppgrad import (
     Unsupported,
     measure,
 )
-from ppgrad.engine.noise import shared_noise
+from ppgrad.engine.running.shared_noise import shared_noise
 from ppgrad.testing.problems import parameters
 
 

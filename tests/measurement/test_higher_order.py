@@ -31,7 +31,7 @@ from ppgrad import (
     Unsupported,
     VarGrad,
 )
-from ppgrad.engine.record import site_info
+from ppgrad.engine.running.site import site_info
 from ppgrad.testing import all_problems
 from ppgrad.testing.problems import parameters
 

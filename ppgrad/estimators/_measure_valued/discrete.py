@@ -6,9 +6,9 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core.discrete import element, element_shape, log_probabilities, other_values, value_at
-from ppgrad.core.distributions import sampled
+from ppgrad.core.distributions import element, element_shape, sampled
 from ppgrad.estimators._measure_valued.pair import Pair
+from ppgrad.estimators.discrete.elements import log_probabilities, other_values, value_at
 
 
 def bernoulli_pairs(fn: TorchDistribution, value: Tensor, coupled: bool) -> list[Pair]:

@@ -7,7 +7,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Gamma
 
-from ppgrad.core.discrete import element
+from ppgrad.core.distributions import element
 from ppgrad.estimators._measure_valued.pair import Pair, exponential
 
 

@@ -8,8 +8,9 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core.discrete import element, uniform
+from ppgrad.core.distributions import element
 from ppgrad.estimators._measure_valued.pair import Pair, double_sided_maxwell, normal, rayleigh
+from ppgrad.estimators.discrete.elements import uniform
 
 RAYLEIGH_CONSTANT = 1 / math.sqrt(2 * math.pi)
 

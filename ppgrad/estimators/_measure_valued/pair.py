@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppgrad.core.discrete import uniform
+from ppgrad.estimators.discrete.elements import uniform
 
 
 class Pair(NamedTuple):

@@ -11,8 +11,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, MultivariateNormal
 
-from ppgrad.core.discrete import element
-from ppgrad.core.distributions import distribution_name, tensor_of, without_mask
+from ppgrad.core.distributions import distribution_name, element, tensor_of, without_mask
 from ppgrad.core.errors import InvalidAssignment
 from ppgrad.core.estimator import Draws, SiteInfo
 

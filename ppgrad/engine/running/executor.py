@@ -20,19 +20,19 @@ from ppgrad.core import (
     TooManyBranches,
 )
 from ppgrad.core.generators import draws_up_front, generator_state, restore_generators
-from ppgrad.engine.assign import Assignment
-from ppgrad.engine.branches import Run, attach_alternatives
-from ppgrad.engine.entries import Record
-from ppgrad.engine.grid import GridSite, grid_indices
-from ppgrad.engine.keep import keep
-from ppgrad.engine.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
-from ppgrad.engine.noise import NoiseSite, shared_noise
-from ppgrad.engine.program import Program
-from ppgrad.engine.record import Branch, GridGrew, Sampler, SharedNoise, Site, Sizes, run, sites_of
-from ppgrad.engine.recording import record_of
-from ppgrad.engine.stopped import stopped_terms
-from ppgrad.engine.together import with_lanes
-from ppgrad.engine.validity import check_run
+from ppgrad.engine.assignment.assignment import Assignment
+from ppgrad.engine.program.program import Program
+from ppgrad.engine.running.branches import Run, attach_alternatives
+from ppgrad.engine.running.execution import run, sites_of
+from ppgrad.engine.running.fixed_parameters import stopped_terms
+from ppgrad.engine.running.grid import GridSite, grid_indices
+from ppgrad.engine.running.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
+from ppgrad.engine.running.record import Record, keep, record_of
+from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise, Sizes
+from ppgrad.engine.running.shared_noise import NoiseSite, shared_noise
+from ppgrad.engine.running.site import Site
+from ppgrad.engine.running.stacking import with_lanes
+from ppgrad.engine.running.validity import check_run
 
 BRANCHES_AT_ONCE = 4096
 """How many grid points of one particle run together."""

@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, OneHotCategorical
 from torch.nn import functional
 
-from ppgrad.core.discrete import element
-from ppgrad.core.distributions import distribution_name
+from ppgrad.core.distributions import distribution_name, element
 
 
 def not_relaxable(fn: TorchDistribution) -> str | None:

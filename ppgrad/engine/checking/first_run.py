@@ -15,25 +15,26 @@ from torch import Tensor
 
 from ppgrad.core import NonFinite, PpgradError, Unsupported
 from ppgrad.core.draw import total
-from ppgrad.core.generators import draws_up_front
-from ppgrad.engine.assign import Assignment
-from ppgrad.engine.branches import cannot_relax
-from ppgrad.engine.dropped import check_no_cost_dropped
-from ppgrad.engine.entries import Record
-from ppgrad.engine.execute import Executor
-from ppgrad.engine.inspect_run import (
+from ppgrad.core.generators import aside, draws_up_front
+from ppgrad.engine.assignment.assignment import Assignment
+from ppgrad.engine.checking.dropped_costs import check_no_cost_dropped
+from ppgrad.engine.checking.jumps import check_continuous, jumps_at
+from ppgrad.engine.checking.structure import (
     check_finite,
     check_gradient_paths,
     check_parameters,
     check_relaxed_path,
     check_structure,
 )
-from ppgrad.engine.jumps import check_continuous, jumps_at
-from ppgrad.engine.parameters import announced, ids_of_parameters, named_parameters
-from ppgrad.engine.program import Program
-from ppgrad.engine.randomness import aside
-from ppgrad.engine.record import Branch, GridGrew, Sampler, SharedNoise, Site, Watch, all_random_messages, run, sites_of
-from ppgrad.engine.validity import can_be_checked_after
+from ppgrad.engine.program.parameters import announced, ids_of_parameters, named_parameters
+from ppgrad.engine.program.program import Program
+from ppgrad.engine.running.branches import cannot_relax
+from ppgrad.engine.running.execution import all_random_messages, run, sites_of
+from ppgrad.engine.running.executor import Executor
+from ppgrad.engine.running.record import Record
+from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise, Watch
+from ppgrad.engine.running.site import Site
+from ppgrad.engine.running.validity import can_be_checked_after
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ppgrad.core import Draw, Estimator, Plates, PpgradError, Signal, Unsupported, sum_lane
-from ppgrad.core.discrete import element
-from ppgrad.engine.credit import SequencePath, Sums, downstream_costs
-from ppgrad.engine.record import Branch, Site
+from ppgrad.core.distributions import element
+from ppgrad.engine.dependence.credit import SequencePath, Sums, downstream_costs
+from ppgrad.engine.running.sampler import Branch
+from ppgrad.engine.running.site import Site
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppgrad.engine.program import Program, is_data, tensors_of
+from ppgrad.engine.program.program import Program, is_data, tensors_of
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 

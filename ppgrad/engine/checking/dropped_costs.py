@@ -13,11 +13,13 @@ from torch import Tensor
 
 from ppgrad.core import Estimator, NoGradientPath, Unsupported
 from ppgrad.core.distributions import stand_ins, without_mask
-from ppgrad.engine.execute import Executor
-from ppgrad.engine.jumps import jumps_at
-from ppgrad.engine.randomness import undisturbed
-from ppgrad.engine.record import Sampler, Site, run, sites_of
-from ppgrad.engine.stopped import Again, Traces, values_drawn
+from ppgrad.core.generators import undisturbed
+from ppgrad.engine.checking.jumps import jumps_at
+from ppgrad.engine.running.execution import run, sites_of
+from ppgrad.engine.running.executor import Executor
+from ppgrad.engine.running.fixed_parameters import Again, Traces, values_drawn
+from ppgrad.engine.running.sampler import Sampler
+from ppgrad.engine.running.site import Site
 
 RERUNS = 3
 """How many runs with the same draws must agree before a change is put down to the values that were moved."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from ppgrad.engine.record import Site
+from ppgrad.engine.running.site import Site
 
 _CHECKABLE = {
     dist.Bernoulli,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import InvalidProgram
-from ppgrad.engine.program import Program, held
+from ppgrad.engine.program.program import Program, held
 
 
 def named_parameters(program: Program, announced: dict[str, Tensor]) -> dict[str, Tensor]:

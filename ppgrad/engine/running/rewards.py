@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core.draw import total
-from ppgrad.engine.entries import Record
+from ppgrad.engine.running.record import Record
 
 
 class Rewards(NamedTuple):

@@ -13,8 +13,10 @@ from torch.overrides import TorchFunctionMode
 
 from ppgrad.core import Unsupported
 from ppgrad.core.distributions import without_mask
-from ppgrad.engine.program import Program
-from ppgrad.engine.record import Drawn, Sampler, Site, run, sites_of
+from ppgrad.engine.program.program import Program
+from ppgrad.engine.running.execution import run, sites_of
+from ppgrad.engine.running.sampler import Sampler
+from ppgrad.engine.running.site import Drawn, Site
 
 Traces = tuple[Trace | None, Trace]
 

@@ -12,7 +12,7 @@ import torch
 from ppgrad.baselines import Constant, LeaveOneOut, MovingAverage, PyroBaseline
 from ppgrad.core import Estimator, InvalidAssignment, SiteInfo, Unsupported
 from ppgrad.core.distributions import is_learnable
-from ppgrad.engine.randomness import undisturbed
+from ppgrad.core.generators import undisturbed
 from ppgrad.estimators import Enumerate, Pathwise, ScoreFunction, all_estimators
 
 Choice = Mapping[str, Estimator] | Callable[[Mapping[str, Any]], Estimator | None] | None

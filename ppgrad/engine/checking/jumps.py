@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ppgrad.core import PpgradError, Unsupported
-from ppgrad.core.discrete import element
-from ppgrad.core.distributions import unvalidated
-from ppgrad.core.relaxation import as_value, category_logits
-from ppgrad.engine.execute import Executor
-from ppgrad.engine.lanes import CannotVectorize, LaneTensors, vectorizable, vectorized
-from ppgrad.engine.lines import Point, jumps
-from ppgrad.engine.record import Drawn, Sampler, Site, run, sites_of
-from ppgrad.engine.stopped import Traces, values_drawn
+from ppgrad.core.distributions import element, unvalidated
+from ppgrad.engine.checking.jump_search import Point, jumps
+from ppgrad.engine.running.execution import run, sites_of
+from ppgrad.engine.running.executor import Executor
+from ppgrad.engine.running.fixed_parameters import Traces, values_drawn
+from ppgrad.engine.running.lanes import CannotVectorize, LaneTensors, vectorizable, vectorized
+from ppgrad.engine.running.sampler import Sampler
+from ppgrad.engine.running.site import Drawn, Site
+from ppgrad.estimators.discrete.relaxation import as_value, category_logits
 
 NARROW = 1e-5
 """A cost that rises within less of the way between two values of a discrete site counts as one that jumps."""

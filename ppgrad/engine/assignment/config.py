@@ -8,7 +8,7 @@ from typing import Any
 import pyro.poutine as poutine
 
 from ppgrad.core import Estimator
-from ppgrad.engine.assign import Assignment, Choice
+from ppgrad.engine.assignment.assignment import Assignment, Choice
 
 
 def config_gradient(

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ppgrad.core import Estimator
-from ppgrad.core.discrete import over_event
-from ppgrad.engine.record import Site
+from ppgrad.core.distributions import over_event
+from ppgrad.engine.running.site import Site
 
 _PARAMETERS: dict[type, tuple[str, ...]] = {
     dist.Normal: ("loc", "scale"),

@@ -15,7 +15,7 @@ from torch.distributions import constraints
 
 from ppgrad.core import Estimator, NoGradientPath, NonFinite, Unsupported
 from ppgrad.core.distributions import distribution_name
-from ppgrad.engine.record import Site
+from ppgrad.engine.running.site import Site
 
 
 def check_structure(

@@ -6,12 +6,11 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core.contrast import with_weights
-from ppgrad.core.discrete import element_shape
-from ppgrad.core.distributions import sampled
+from ppgrad.core.distributions import element_shape, sampled
 from ppgrad.core.estimator import Sample
 from ppgrad.core.generators import generator_state, restore_generators
 from ppgrad.core.parameters import rebuilt, unconstrained
+from ppgrad.estimators.discrete.contrast import with_weights
 
 
 def antithetic_steps(fn: TorchDistribution, directions: Tensor, step: float, count: int) -> Sample:

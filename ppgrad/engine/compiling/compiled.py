@@ -16,8 +16,8 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from ppgrad.core.errors import InvalidProgram, NoCompiler, Unsupported
 from ppgrad.core.generators import random_state, set_random_state
-from ppgrad.engine.lanes import CannotVectorize, vectorizable
-from ppgrad.engine.upfront import Kind, drawing_up_front
+from ppgrad.engine.compiling.noise import Kind, drawing_up_front
+from ppgrad.engine.running.lanes import CannotVectorize, vectorizable
 
 logger = logging.getLogger("ppgrad")
 

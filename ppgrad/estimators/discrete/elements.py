@@ -9,41 +9,13 @@ from __future__ import annotations
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import Bernoulli, Binomial, Categorical, Independent, OneHotCategorical
+from torch.distributions import Bernoulli, Binomial, Categorical, OneHotCategorical
 
-from ppgrad.core.distributions import distribution_name, without_mask
+from ppgrad.core.distributions import distribution_name, element, element_shape, without_mask
 from ppgrad.core.estimator import SiteInfo
 
 LEAST_LOGIT = -1e4
 """The logit of what cannot happen: its probability is 0 in every precision, and it stays finite."""
-
-
-def element(fn: TorchDistribution) -> TorchDistribution:
-    """``fn`` without masks and ``to_event``: the distribution of its elements."""
-    fn = without_mask(fn)
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return fn
-
-
-def mode(fn: TorchDistribution) -> Tensor:
-    """The likeliest value of a distribution, discrete or not, without a graph.
-
-    Raises:
-        NotImplementedError: it has none that torch knows.
-    """
-    base = element(fn)
-    if isinstance(base, Bernoulli):  # torch's is NaN at p = ½
-        return (base.probs >= 0.5).to(base.probs.dtype).expand(fn.shape())
-    found: Tensor = without_mask(fn).mode
-    return found.detach()
-
-
-def element_shape(fn: TorchDistribution) -> torch.Size:
-    """Batch + event, with ones for the dimensions that one element fills."""
-    shape = fn.shape()
-    part = len(element(fn).event_shape)
-    return torch.Size([*shape[: len(shape) - part], *[1] * part])
 
 
 def not_categorical(fn: TorchDistribution) -> str | None:
@@ -120,16 +92,6 @@ def uniform(like: Tensor) -> Tensor:
 def gumbel(like: Tensor) -> Tensor:
     """Gumbel noise in the shape of a tensor."""
     return -(-uniform(like).log()).log()
-
-
-def over_event(term: Tensor, event_dim: int) -> Tensor:
-    """Sum a term over the dimensions of one event."""
-    return term.sum([*range(-event_dim, 0)]) if event_dim else term
-
-
-def for_event(signal: Tensor, event_dim: int) -> Tensor:
-    """A signal, with ones for the dimensions of one event."""
-    return signal.reshape(*signal.shape, *[1] * event_dim)
 
 
 def no_mean(fn: TorchDistribution) -> str | None:

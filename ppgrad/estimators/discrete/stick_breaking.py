@@ -8,8 +8,9 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core.discrete import LEAST_LOGIT, element_shape, uniform, value_at
-from ppgrad.core.relaxation import category_logits
+from ppgrad.core.distributions import element_shape
+from ppgrad.estimators.discrete.elements import LEAST_LOGIT, uniform, value_at
+from ppgrad.estimators.discrete.relaxation import category_logits
 
 
 class StickPair(NamedTuple):

@@ -1,0 +1,80 @@
+"""Run a program once: its traces, and their sites in program order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyro.poutine as poutine
+from pyro.distributions import Unit
+from pyro.poutine.messenger import Messenger
+
+from ppgrad.engine.program.program import Program
+from ppgrad.engine.running.sampler import Sampler
+from ppgrad.engine.running.site import Drawn, Kind, Site
+from ppgrad.estimators import ScoreFunction
+
+
+def run(program: Program, sampler: Sampler) -> tuple[poutine.Trace | None, poutine.Trace]:
+    """Run the guide, if there is one, then the model replayed against it."""
+    args, kwargs = program.args, program.kwargs
+    with sampler:
+        if program.guide is None:
+            return None, poutine.trace(program.model).get_trace(*args, **kwargs)
+        guide = poutine.unwrap(program.guide)
+        if isinstance(guide, Messenger):
+            program.guide(*args, **kwargs)
+            model_trace, guide_trace = guide.get_traces()
+            return guide_trace, model_trace
+        guide_trace = poutine.trace(program.guide).get_trace(*args, **kwargs)
+        replayed = poutine.replay(program.model, trace=guide_trace)
+        return guide_trace, poutine.trace(replayed).get_trace(*args, **kwargs)
+
+
+def sites_of(guide_trace: poutine.Trace | None, model_trace: poutine.Trace, sampler: Sampler) -> list[Site]:
+    """The sample sites of a run in program order: the guide's, then the model's."""
+    return [
+        *([] if guide_trace is None else _sites(guide_trace, sampler, True, {})),
+        *_sites(model_trace, sampler, False, {} if guide_trace is None else guide_trace.nodes),
+    ]
+
+
+def _sites(trace: poutine.Trace, sampler: Sampler, in_guide: bool, replayed: Mapping[str, Any]) -> Iterator[Site]:
+    for name, node in trace.nodes.items():
+        if node["type"] != "sample" or type(node["fn"]).__name__ == "_Subsample":
+            continue
+        drawn = None
+        kind: Kind
+        if isinstance(_innermost(node["fn"]), Unit):
+            kind = "reward" if node["infer"].get("reward") else "factor"
+            if kind == "factor" and in_guide and not node["fn"].has_rsample:
+                kind, drawn = "draw", Drawn(ScoreFunction(), {})
+        elif node["is_observed"]:
+            kind = "observed"
+        elif name in replayed:
+            kind = "replayed"
+        elif name in sampler.drawn:
+            drawn = sampler.drawn[name]
+            kind = "noise" if drawn.estimator is None else "draw"
+        else:
+            kind = "deterministic"
+        is_relaxed = name in sampler.drawn and sampler.drawn[name].is_relaxed
+        yield Site(node, kind, in_guide, drawn, is_relaxed)
+
+
+def _innermost(fn: Any) -> Any:
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return fn
+
+
+def all_random_messages(
+    guide_trace: poutine.Trace | None, model_trace: poutine.Trace, sampler: Sampler
+) -> dict[str, Mapping[str, Any]]:
+    """The random sites that an estimator could be chosen for, by name."""
+    messages: dict[str, Mapping[str, Any]] = {}
+    for trace in (guide_trace, model_trace):
+        for name, node in () if trace is None else trace.nodes.items():
+            if name in sampler.drawn:
+                messages.setdefault(name, node)
+    return messages

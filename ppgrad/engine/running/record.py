@@ -1,0 +1,228 @@
+"""A record: what one execution leaves, all lanes at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from ppgrad.core import Draw, Estimator, InvalidProgram, Plates, Signal, sum_plates
+from ppgrad.core.draw import Chain
+from ppgrad.engine.dependence.credit import SequencePath, downstream_costs
+from ppgrad.engine.running.branches import Run, event_dim_of
+from ppgrad.engine.running.grid import GridSite
+from ppgrad.engine.running.site import Site
+from ppgrad.engine.running.stacking import evaluate_together
+
+Served = tuple[Draw, Signal, Estimator]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Of one site, as functions of the values drawn alone: its cost, and its density if it is random."""
+
+    cost: Tensor | None
+    density: Tensor | None
+
+
+class Entry(NamedTuple):
+    """One site of a `Record`: over all lanes, padded to a common number of plate dimensions.
+
+    ``active`` is false where nothing depends on the draw, None where the program does not say.
+    """
+
+    name: str
+    plates: Plates
+    sequence: SequencePath
+    is_random: bool
+    is_summed_over: bool
+    estimator: Estimator | None
+    cost: Tensor | None
+    draw: Draw | None
+    alternatives: Tensor | None
+    base: Tensor | None
+    relaxed: Tensor | None
+    gradients: Tensor | None
+    stopped: Stopped | None = None
+    reward: Tensor | None = None
+    active: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One execution: the sites in program order, all lanes at once.
+
+    Lanes whose programs took different turns come as records of their own.
+    """
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def costs(self) -> list[Tensor]:
+        return [entry.cost for entry in self.entries if entry.cost is not None]
+
+    def served(self) -> list[Served]:
+        """Each draw that has a surrogate, with the cost downstream of it."""
+        if all(entry.draw is None for entry in self.entries):
+            return []
+        served: list[Served] = []
+        chains: dict[Any, Chain] = {}
+        for entry, parts in zip(self.entries, downstream_costs(self.entries, detached=True), strict=True):
+            if entry.draw is None or entry.estimator is None:
+                continue
+            signal = Signal(
+                parts,
+                entry.plates,
+                entry.alternatives,
+                entry.base,
+                entry.relaxed,
+                entry.gradients,
+                like=entry.draw.log_prob,
+            )
+            if entry.estimator.looks_ahead:  # for the others draws and signals would hold each other in memory
+                chains.setdefault((entry.estimator, entry.plates), Chain()).append(entry.draw, signal)
+            served.append((entry.draw, signal, entry.estimator))
+        return served
+
+
+def padded(tensor: Tensor, depth: int, batch: int | None = None) -> Tensor:
+    """Insert ones behind the two lane dimensions, up to ``depth`` plate dimensions.
+
+    Args:
+        tensor: lanes, then ``batch`` dimensions, then anything.
+        depth: how many dimensions are to stand where the batch dimensions do.
+        batch: how many there are; None for all but the lanes.
+    """
+    missing = depth - (tensor.dim() - 2 if batch is None else batch)
+    return tensor.reshape(*tensor.shape[:2], *[1] * missing, *tensor.shape[2:]) if missing > 0 else tensor
+
+
+_HALF = frozenset((torch.bfloat16, torch.float16))
+
+
+def keep(sites: Sequence[Site], costs: Sequence[Tensor | None], together: bool) -> list[dict[str, Any]]:
+    """The tensors of each site that the record is made of, without lane dimensions.
+
+    With ``together`` densities that are alike are evaluated in one call.
+    """
+    if together:
+        evaluate_together([site for site in sites if _is_scored(site)])
+    return [_kept(site, cost) for site, cost in zip(sites, costs, strict=True)]
+
+
+def _kept(site: Site, cost: Tensor | None) -> dict[str, Any]:
+    tensors: dict[str, Any] = {} if cost is None else {"cost": _at_least_single(cost)}
+    if site.kind == "reward" and not site.infer.get("predicted"):
+        tensors["reward"] = _at_least_single(site.reward.detach())
+    if site.is_random and site.active is not None:
+        tensors["active"] = site.active.expand(site.fn.batch_shape)
+    estimator, drawn = site.estimator, site.drawn
+    if estimator is not None and drawn is not None and drawn.grid_index is not None:
+        tensors["log_weight"] = estimator.grid_log_weight(site.fn, site.value, drawn.grid_index)
+    elif drawn is not None and _is_scored(site):
+        tensors |= {"value": site.value, "log_prob": _at_least_single(site.density), "extras": dict(drawn.extras)}
+        if site.context is not None:
+            tensors["context"] = _tensors_only(site)
+    return tensors
+
+
+def _at_least_single(term: Tensor) -> Tensor:
+    """A term that is to be added up, in single precision where it has less."""
+    return term.float() if term.dtype in _HALF else term
+
+
+def _is_scored(site: Site) -> bool:
+    """Whether an estimator's surrogate wants the density of the value."""
+    drawn = site.drawn
+    if drawn is None or drawn.estimator is None or drawn.grid_index is not None or drawn.is_changed:
+        return False
+    return type(drawn.estimator).surrogate is not Estimator.surrogate
+
+
+def _tensors_only(site: Site) -> Any:
+    if all(isinstance(leaf, Tensor) for leaf in tree_leaves(site.context)):
+        return site.context
+    raise InvalidProgram(f"The context of site '{site.name}' holds something that is not a tensor. Pass tensors only.")
+
+
+def record_of(run: Run, discounts: Sequence[float], grid: Mapping[str, GridSite], depth: int) -> Record:
+    """The record of one run over all lanes.
+
+    Args:
+        run: its sites and what is kept of them, lanes in front.
+        discounts: of the rewards that come next, by site.
+        grid: the sites that are summed over.
+        depth: how many plate dimensions every term is padded to.
+    """
+    # A site not yet reached is shared by all of its grid points; its share becomes its weight.
+    log_weight: Tensor | float = -math.log(math.prod(site.points for site in grid.values()))
+    entries = []
+    for site, kept, discount in zip(run.sites, run.tensors, discounts, strict=True):
+        batch = len(site.fn.batch_shape)
+        if "log_weight" in kept:
+            own = sum_plates(padded(kept["log_weight"], depth), grid[site.name].joint)
+            log_weight = log_weight + own + math.log(grid[site.name].points)
+        cost = padded(kept["cost"], depth) if "cost" in kept else None
+        if cost is not None and grid:
+            cost = _weighted(cost, log_weight)
+        reward = padded(kept["reward"], depth) if "reward" in kept else None
+        if reward is not None and grid:
+            reward = _weighted(reward, log_weight).detach()
+        active = padded(kept["active"], depth) if "active" in kept else None
+        draw = alternatives = base = relaxed = gradients = None
+        if "log_prob" in kept:
+            draw = Draw(
+                site.name,
+                padded(kept["value"], depth, batch),
+                padded(kept["log_prob"], depth),
+                site.plates,
+                event_dim_of(site),
+                kept.get("context"),
+                {key: padded(extra, depth, batch) for key, extra in kept["extras"].items()},
+                discount,
+                active,
+            )
+        if "alternatives" in kept:
+            alternatives = torch.stack([padded(cost, depth, batch) for cost in kept["alternatives"]])
+            base = padded(kept["base"], depth, batch)
+            if kept["relaxed"]:
+                relaxed = torch.stack(kept["relaxed"])
+            if kept["gradients"]:
+                gradients = torch.stack([padded(gradient, depth, batch) for gradient in kept["gradients"]])
+        entries.append(
+            Entry(
+                site.name,
+                site.plates,
+                site.sequence,
+                site.is_random,
+                site.name in grid,
+                site.estimator,
+                cost,
+                draw,
+                alternatives,
+                base,
+                relaxed,
+                gradients,
+                _stopped(kept, depth),
+                reward=reward,
+                active=active,
+            )
+        )
+    return Record(tuple(entries))
+
+
+def _weighted(cost: Tensor, log_weight: Tensor | float) -> Tensor:
+    weight = torch.as_tensor(log_weight).exp()
+    return weight * torch.where(weight > 0, cost, torch.zeros_like(cost))
+
+
+def _stopped(kept: Mapping[str, Any], depth: int) -> Stopped | None:
+    if "stopped" not in kept:
+        return None
+    terms = {name: padded(term, depth) for name, term in kept["stopped"].items()}
+    return Stopped(terms.get("cost"), terms.get("density"))

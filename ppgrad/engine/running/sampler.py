@@ -1,0 +1,150 @@
+"""Gives every random site the value that its estimator draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from pyro.distributions import TorchDistribution
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from ppgrad.core import Estimator, Memory, Plates, Sample
+from ppgrad.core.distributions import is_deterministic, unvalidated
+from ppgrad.engine.assignment.assignment import Assignment
+from ppgrad.engine.running.shared_noise import NoiseSite, noise_site
+from ppgrad.engine.running.site import PLAIN, Drawn, site_info
+
+
+class Sizes(NamedTuple):
+    """How many independent particles a gradient has, how many importance samples each, and if by weights p / q."""
+
+    num_particles: int
+    num_importance: int = 1
+    weighs_guide: bool = False
+
+
+Watch = Callable[[str, TorchDistribution], None]
+
+
+class GridGrew(Exception):
+    """A site to be summed over needs more branches than the grid holds so far."""
+
+    def __init__(self, name: str, size: int, device: torch.device, joint: Plates = frozenset()):
+        super().__init__(name)
+        self.name, self.size, self.device, self.joint = name, size, device, joint
+
+
+class SharedNoise(Exception):
+    """A site is to be drawn from noise that particles share, and that nobody has drawn so far."""
+
+    def __init__(self, name: str, site: NoiseSite):
+        super().__init__(name)
+        self.name, self.site = name, site
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One more run, which differs from the program as drawn at one site.
+
+    Args:
+        site: where.
+        alternative: which of the alternatives takes the value's place.
+        elements: where it does, shape batch + event; None for everywhere.
+        shift: is added to it, lanes + batch + event; None for nothing.
+    """
+
+    site: str
+    alternative: int
+    elements: Tensor | None = None
+    shift: Tensor | None = None
+
+
+class Sampler(Messenger):
+    """Gives every random site the value that its estimator draws.
+
+    Args:
+        assignment: chooses the estimators.
+        sizes: what the estimators may be told of particles and importance samples.
+        grid: for each site that is summed over, the index of this branch's point, shaped like the
+            site's plates (one where the elements of a plate share it).
+        branch: what to do otherwise than the program as drawn.
+        shift: of this lane, is added to the branch's alternative.
+        memory: what is remembered of each site.
+        watch: is shown each site's name and distribution before anything is drawn from it.
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        sizes: Sizes,
+        grid: Mapping[str, Tensor],
+        watch: Watch | None = None,
+        branch: Branch | None = None,
+        shift: Tensor | None = None,
+        memory: Mapping[str, Memory] | None = None,
+        uniforms: Mapping[str, Tensor] | None = None,
+    ):
+        super().__init__()
+        self._uniforms = uniforms or {}
+        self._memory = memory or {}
+        self._shift = shift
+        self._branch = branch
+        self._watch = watch
+        self._assignment = assignment
+        self._sizes = sizes
+        self._grid = grid
+        self.drawn: dict[str, Drawn] = {}
+
+    def _pyro_sample(self, message: Any) -> None:
+        fn, name = message["fn"], message["name"]
+        if self._watch is not None:
+            self._watch(name, fn)
+        if name in self.drawn and self.drawn[name].is_relaxed:
+            message["fn"] = unvalidated(fn)  # the model's density of the guide's value
+        if message["done"] or message["is_observed"] or type(fn).__name__ == "_Subsample" or is_deterministic(fn):
+            return
+        estimator = self._assignment.meet(message, lambda: site_info(message, *self._sizes))
+        if estimator is None:
+            self.drawn[name] = PLAIN
+            return
+        estimator = estimator.tuned(self._memory.get(name, {}))
+        points = estimator.grid(fn)
+        if points is None:
+            sample = self._sample(estimator, name, fn)
+            count = 0 if sample.alternatives is None else len(sample.alternatives)
+            message["value"] = self._chosen(name, sample)
+            changed = self._branch is not None and self._branch.site == name
+            in_branch = self._branch is not None
+            self.drawn[name] = drawn = Drawn(estimator, sample.extras, None, count, changed, in_branch)
+            if drawn.is_relaxed:
+                message["fn"] = unvalidated(fn)
+        else:
+            if name not in self._grid:
+                raise GridGrew(name, len(points), points.device)
+            index = self._grid[name]
+            chosen = points.index_select(0, index.reshape(-1)).reshape((*index.shape, *points.shape[1:]))
+            value = estimator.grid_value(fn, chosen.expand(fn.shape()))
+            message["value"] = value
+            self.drawn[name] = Drawn(estimator, {}, index)
+        message["done"] = True
+
+    def _sample(self, estimator: Estimator, name: str, fn: TorchDistribution) -> Sample:
+        if estimator.draws is None:
+            return estimator.sample(fn)
+        if name not in self._uniforms:
+            raise SharedNoise(name, noise_site(estimator.draws, fn))
+        return estimator.sample_from(fn, self._uniforms[name])
+
+    def _chosen(self, name: str, sample: Sample) -> Tensor:
+        branch = self._branch
+        if branch is None or branch.site != name or sample.alternatives is None:
+            return sample.value
+        alternative = sample.alternatives[branch.alternative]
+        if self._shift is not None:
+            alternative = alternative + self._shift
+        if branch.elements is None:
+            return alternative
+        return torch.where(branch.elements, alternative, sample.value)

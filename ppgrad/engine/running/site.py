@@ -1,0 +1,173 @@
+"""One sample site of one run, and what an estimator may know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pyro.distributions import TorchDistribution
+from pyro.distributions.util import scale_and_mask
+from torch import Tensor
+
+from ppgrad.core import Estimator, InvalidAssignment, Plate, Plates, SiteInfo
+from ppgrad.core.distributions import without_mask
+from ppgrad.engine.dependence.credit import AGAIN, SequencePath
+from ppgrad.estimators.discrete.relaxation import relaxed_log_prob
+
+Kind = Literal["draw", "noise", "replayed", "observed", "reward", "factor", "deterministic"]
+
+
+class Drawn(NamedTuple):
+    """How the sampler served a site; ``in_branch`` of a run that differs from the program as drawn."""
+
+    estimator: Estimator | None
+    extras: Mapping[str, Tensor]
+    grid_index: Tensor | None = None
+    alternatives: int = 0
+    is_changed: bool = False
+    in_branch: bool = False
+
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether the value may lie between those of the distribution."""
+        if self.estimator is None:
+            return False
+        changed = self.is_changed and (self.estimator.relaxes or self.estimator.differentiates)
+        return changed or self.estimator.leaves_support
+
+
+PLAIN = Drawn(None, {})
+
+
+"""As the program itself draws."""
+
+
+class Site:
+    """One sample site of one run: the trace's node, with what is derived from it on demand."""
+
+    def __init__(
+        self, node: Mapping[str, Any], kind: Kind, in_guide: bool, drawn: Drawn | None, is_relaxed: bool = False
+    ):
+        self.name: str = node["name"]
+        self.fn: TorchDistribution = node["fn"]
+        self.value: Tensor = node["value"]
+        self.infer: Mapping[str, Any] = node["infer"]
+        self.kind = kind
+        self.in_guide = in_guide
+        self.drawn = drawn
+        self.is_relaxed = is_relaxed
+        self._scale, self._mask = node["scale"], node["mask"]
+        self.plates, self.sequence = plates_of(node)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether another run would draw another value here."""
+        return self.kind in ("draw", "noise")
+
+    @property
+    def estimator(self) -> Estimator | None:
+        return None if self.drawn is None else self.drawn.estimator
+
+    @property
+    def carries_gradient(self) -> bool:
+        """Whether the value leads back to the parameters that it was drawn with."""
+        if self.drawn is None or self.drawn.estimator is None:
+            return True
+        return self.drawn.estimator.facts.reparameterized or self.is_relaxed
+
+    @cached_property
+    def _raw_log_prob(self) -> Tensor:
+        if self.is_relaxed:
+            return relaxed_log_prob(self.fn, self.value)
+        if self.kind == "draw" and self.estimator is not None and self.drawn is not None and not self.drawn.in_branch:
+            return self.estimator.log_prob(self.fn, self.value)  # the slope of a branch is that of the whole density
+        return self.fn.log_prob(self.value)
+
+    @property
+    def log_prob(self) -> Tensor:
+        """The log-probability with Pyro's scale and mask: a term of a bound, or a reward."""
+        return self.weighted(self._raw_log_prob)
+
+    def weighted(self, term: Tensor) -> Tensor:
+        """A term of the site's batch shape with Pyro's scale and mask."""
+        return term if self.is_plain else scale_and_mask(term, self._scale, self._mask)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether neither a scale nor a mask lies around the site."""
+        return (self._mask is None or self._mask is True) and not isinstance(self._scale, Tensor) and self._scale == 1
+
+    @property
+    def reward(self) -> Tensor:
+        """What a reward site earns: neither scaled nor discounted, nothing where it is masked."""
+        term = self._raw_log_prob
+        return term if self._mask is None else scale_and_mask(term, 1.0, self._mask)
+
+    @cached_property
+    def density(self) -> Tensor:
+        """The log density of how the value was drawn: neither scaled nor masked.
+
+        Zero where ``infer["active"]`` is false: the program promises that nothing depends on the draw there.
+        """
+        active = self.infer.get("active")
+        return self._density if active is None else torch.where(active, self._density, self._density.new_zeros(()))
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the density has been computed already."""
+        return "_raw_log_prob" in vars(self)
+
+    @property
+    def _density(self) -> Tensor:
+        fn = without_mask(self.fn)
+        if self.estimator is not None and self.estimator.facts.reparameterized:
+            return fn.log_prob(self.value.detach())
+        return self._raw_log_prob if fn is self.fn else fn.log_prob(self.value)
+
+    @property
+    def active(self) -> Tensor | None:
+        """Where something depends on the draw; None for everywhere."""
+        return self.infer.get("active")
+
+    @property
+    def context(self) -> Any:
+        """What a baseline may look at."""
+        keys = _baseline_keys(self.infer)
+        for key in ("nn_baseline_input", "baseline_value"):
+            if keys.get(key) is not None:
+                return keys[key]
+        return self.infer.get("context")
+
+
+def _baseline_keys(infer: Mapping[str, Any]) -> Mapping[str, Any]:
+    keys = infer.get("baseline")
+    return keys if keys is not None and isinstance(keys, Mapping) else {}
+
+
+def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
+    """The vectorized plates of a site, and its path through sequential ones."""
+    return _plates_of_frames(tuple([frame[:4] for frame in node["cond_indep_stack"]]))
+
+
+@lru_cache(maxsize=4096)
+def _plates_of_frames(frames: tuple[tuple[str, int | None, int, int], ...]) -> tuple[Plates, SequencePath]:
+    plates = frozenset(Plate(name, dim, size) for name, dim, size, _ in frames if dim is not None)
+    # The counter of a plate object that is walked twice goes on counting.
+    path = [(name, counter if counter <= size else AGAIN) for name, dim, size, counter in frames if dim is None]
+    return plates, tuple(path)
+
+
+def site_info(
+    message: Mapping[str, Any], num_particles: int, num_importance: int = 1, weighs_guide: bool = False
+) -> SiteInfo:
+    """What an estimator may know of the site of a message before it serves it."""
+    name, infer, plates = message["name"], message["infer"], plates_of(message)[0]
+    context, marked = infer.get("context"), infer.get("differentiable", True)
+    if not isinstance(marked, bool):
+        raise InvalidAssignment(f"Site '{name}': infer['differentiable'] is {marked!r}. Write True or False.")
+    has_context = context is not None or _baseline_keys(infer).get("nn_baseline_input") is not None
+    return SiteInfo(
+        name, message["fn"], plates, num_particles, has_context, num_importance, context, weighs_guide, marked
+    )

@@ -1,0 +1,1 @@
+"""What several estimators share: elements of discrete sites, their relaxations, contrasts of two runs."""
