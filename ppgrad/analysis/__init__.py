@@ -1,7 +1,20 @@
 """Comparisons of gradient estimators: statistics, tables, ArviZ, pictures. Needs neither torch nor pyro."""
 
+from ppgrad.analysis.bias_test import smallest_bias_found
 from ppgrad.analysis.comparison import Comparison, EstimatorDraws
 from ppgrad.analysis.history import History
-from ppgrad.analysis.statistics import Pair, Statistics, Tail, describe, paired, pareto_khat
+from ppgrad.analysis.statistics import Pair, Statistics, describe, paired
+from ppgrad.analysis.tail import Tail, pareto_khat
 
-__all__ = ["Comparison", "EstimatorDraws", "History", "Pair", "Statistics", "Tail", "describe", "paired", "pareto_khat"]
+__all__ = [
+    "Comparison",
+    "EstimatorDraws",
+    "History",
+    "Pair",
+    "Statistics",
+    "Tail",
+    "describe",
+    "paired",
+    "pareto_khat",
+    "smallest_bias_found",
+]

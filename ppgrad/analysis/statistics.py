@@ -7,17 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ppgrad.analysis.bias_test import band, mean_test
+from ppgrad.analysis.tail import ROUNDING, epsilon
+
 Array = NDArray[np.float64]
 
 Z95 = 1.959963984540054
 """Half the width of a 95% band, in standard errors."""
 
-_ROUNDING = 32
-"""Units in the last place that two ways to compute one number may differ by."""
-
-_FEWEST_DRAWS = 25
-_FEWEST_EXCESSES = 5
-_TIES = 5
+_DECIDES = 0.25
+"""From this share of the draws' own standard error on, that of unseen values leaves the draws' verdict open."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +27,11 @@ class Statistics:
         mean: the replicates' mean; ``mcse`` is its standard error.
         variance: of a single estimate, with n − 1; ``variance_mcse`` is its standard error.
         bias: mean − reference; ``bias_low`` and ``bias_high`` are its 95% band, which holds the
-            reference's own uncertainty too. NaN without a reference.
-        p_value: of a t test that the mean is the reference. NaN without a reference.
+            reference's own uncertainty and that of values too rare to be drawn. NaN without a reference.
+        bias_mcse: the standard error that this band and the test have. NaN without a reference.
+        p_value: of the test in `mean_test` that the mean is the reference. NaN without a reference.
+        inconclusive: whether the replicates cannot tell: the deciding values are too rare to be among them, or the
+            tail may be so heavy that there is no variance.
         snr: |mean| / standard deviation; infinite where only the deviation is 0, NaN where both are.
     """
 
@@ -40,24 +42,10 @@ class Statistics:
     bias: Array
     bias_low: Array
     bias_high: Array
+    bias_mcse: Array
     p_value: Array
+    inconclusive: NDArray[np.bool_]
     snr: Array
-
-
-@dataclass(frozen=True)
-class Tail:
-    """The tail of a sample of norms.
-
-    Args:
-        khat: shape of the generalised Pareto distribution that fits the largest values: moments of
-            order below 1/k̂ exist. −∞ where the largest value repeats, NaN where nothing can be said.
-        standard_error: asymptotic standard error of ``khat``.
-        verdict: 'finite variance', 'infinite variance', 'no mean', or 'inconclusive'.
-    """
-
-    khat: float
-    standard_error: float
-    verdict: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +54,7 @@ class Pair:
 
     Args:
         difference: mean of first − second; ``mcse`` is its standard error.
-        p_value: of a paired t test that the difference is 0.
+        p_value: of a paired test that the difference is 0.
         ratio: variance of the first / variance of the second, between ``ratio_low`` and
             ``ratio_high`` with 95% confidence; the ends are NaN where a variance is 0.
     """
@@ -80,19 +68,29 @@ class Pair:
 
 
 def describe(
-    draws: ArrayLike, reference: ArrayLike | None = None, reference_mcse: ArrayLike | None = None
+    draws: ArrayLike,
+    reference: ArrayLike | None = None,
+    reference_mcse: ArrayLike | None = None,
+    *,
+    unseen: ArrayLike | None = None,
+    magnitude: float = 0.0,
 ) -> Statistics:
     """Mean, variance, bias and their uncertainties, for each component on its own.
 
     With n replicates, sample variance s² and fourth central moment m₄, the standard error of s² is
-    √((m₄ − s⁴ (n − 3)/(n − 1)) / n). The bias is tested with t = (|bias| − ε) / √(s²/n + reference_mcse²)
-    on n − 1 degrees of freedom, where ε is what rounding alone may do: 32 units in the last place.
-    An estimate without variance has p-value 1 within ε and 0 outside.
+    √((m₄ − s⁴ (n − 3)/(n − 1)) / n). The bias is tested by `mean_test` with the standard error
+    √(s²/n + reference_mcse² + unseen²), after ε, which rounding alone may do, is taken off: 32 units in the last place
+    of the draws' mean size, of the reference, or of ``magnitude``, whichever is largest.
+    An estimate without variance has p-value 1 within ε and 0 outside, unless there are unseen values.
 
     Args:
         draws: replicates of a gradient, shape (replicates, *shape).
         reference: the gradient that bias is against, shape (*shape).
         reference_mcse: its standard error, shape (*shape); None for an exact one.
+        unseen: the standard error due to values so rare that few or none of them are among the draws, which the
+            draws' own variance therefore may lack, shape (*shape); None for none.
+        magnitude: the size of the numbers that a draw is computed from, such as the loss: a gradient that is 0 by
+            cancellation is rounded as they are.
 
     Raises:
         ValueError: fewer than two replicates, or a reference of another shape.
@@ -105,16 +103,19 @@ def describe(
     square = np.square(deviations)
     variance = square.sum(0) / (count - 1)
     mcse = np.sqrt(variance / count)
-    missing = np.full(mean.shape, np.nan)
-    bias, error, p_value = missing, missing, missing
+    bias = error = p_value = below = above = np.full(mean.shape, np.nan)
+    inconclusive = np.zeros(mean.shape, dtype=bool)
     if reference is not None:
         target = _shaped(reference, mean.shape, "reference")
-        error = mcse
-        if reference_mcse is not None:
-            error = np.hypot(mcse, _shaped(reference_mcse, mean.shape, "reference_mcse"))
+        hidden = np.zeros(mean.shape) if unseen is None else _shaped(unseen, mean.shape, "unseen")
+        own = np.zeros(mean.shape) if reference_mcse is None else _shaped(reference_mcse, mean.shape, "reference_mcse")
+        error = np.sqrt(mcse**2 + own**2 + hidden**2)
         bias = mean - target
-        rounding = _ROUNDING * max(_epsilon(draws), _epsilon(reference))
-        p_value = _t_test(bias, error, count, rounding, np.maximum(np.abs(values).mean(0), np.abs(target)))
+        scale = np.maximum(np.maximum(np.abs(values).mean(0), np.abs(target)), magnitude)
+        size = _beyond_rounding(bias, error, ROUNDING * max(epsilon(draws), epsilon(reference)), scale)
+        below, above = band(deviations, error, Z95)
+        p_value, untold = mean_test(deviations, size, error)
+        inconclusive = untold | ((hidden > _DECIDES * mcse) & (size != 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = np.abs(mean) / np.sqrt(variance)
     return Statistics(
@@ -123,9 +124,11 @@ def describe(
         variance=variance,
         variance_mcse=_variance_mcse(np.square(square).mean(0), variance, count),
         bias=bias,
-        bias_low=bias - Z95 * error,
-        bias_high=bias + Z95 * error,
+        bias_low=bias - below,
+        bias_high=bias + above,
+        bias_mcse=error,
         p_value=p_value,
+        inconclusive=inconclusive,
         snr=snr,
     )
 
@@ -154,7 +157,7 @@ def squared_distances(draws: ArrayLike) -> Array:
 def paired(first: ArrayLike, second: ArrayLike) -> Pair:
     """Compare two estimators whose replicates share their seeds, one by one.
 
-    The difference of means is tested by a paired t test. The confidence interval of the variance
+    The difference of means is tested by `mean_test`. The confidence interval of the variance
     ratio is that of its logarithm by the delta method: with squared deviations d² over their
     variances s², the log ratio has standard error √(Var(d₁²/s₁² − d₂²/s₂²) / n), which holds the
     correlation that common seeds bring.
@@ -171,10 +174,11 @@ def paired(first: ArrayLike, second: ArrayLike) -> Pair:
     count = len(one)
     difference, deviations = _centred(one - two)
     mcse = np.sqrt(np.square(deviations).sum(0) / (count - 1) / count)
-    rounding = _ROUNDING * max(_epsilon(first), _epsilon(second))
+    rounding = ROUNDING * max(epsilon(first), epsilon(second))
     scale = np.maximum(np.abs(one).mean(0), np.abs(two).mean(0))
     ratio, low, high = variance_ratio(np.square(_centred(one)[1]), np.square(_centred(two)[1]))
-    return Pair(difference, mcse, _t_test(difference, mcse, count, rounding, scale), ratio, low, high)
+    p_value, _ = mean_test(deviations, _beyond_rounding(difference, mcse, rounding, scale), mcse)
+    return Pair(difference, mcse, p_value, ratio, low, high)
 
 
 def variance_ratio(first: ArrayLike, second: ArrayLike) -> tuple[Array, Array, Array]:
@@ -195,77 +199,10 @@ def variance_ratio(first: ArrayLike, second: ArrayLike) -> tuple[Array, Array, A
         return np.asarray(ratio), np.asarray(ratio / factor), np.asarray(ratio * factor)
 
 
-def pareto_khat(norms: ArrayLike) -> Tail:
-    """How heavy a tail is: k̂ of a generalised Pareto fit to the largest values.
-
-    The ⌈min(n/5, 3√n)⌉ largest of n values, less the largest value below them, are fitted as
-    Vehtari et al. do, with their prior that is worth ten values at ½. Its standard error is (1 + k̂)/√m
-    for m values (Smith, 1987). The variance is finite if k̂ < ½, the mean if k̂ < 1; the verdict wants
-    two standard errors of room, and is 'inconclusive' otherwise.
-
-    Where the largest value repeats five times or more, the sample is taken as bounded: k̂ = −∞ and
-    'finite variance'. Fewer than 25 values, fewer than five above the threshold, or values that are
-    not finite: k̂ is NaN and the verdict 'inconclusive'.
-
-    Args:
-        norms: a sample of values that are 0 or more, shape (n,).
-
-    Source: Zhang & Stephens (2009); Vehtari, Simpson, Gelman, Yao & Gabry (2024), section 2.4 and appendix C.
-    """
-    values = np.sort(np.asarray(norms, dtype=float).ravel())
-    count = len(values)
-    if count < _FEWEST_DRAWS or not np.isfinite(values).all():
-        return Tail(np.nan, np.nan, "inconclusive")
-    if np.sum(values >= values[-1] - _ROUNDING * _epsilon(norms) * abs(values[-1])) >= _TIES:
-        return Tail(-np.inf, 0.0, "finite variance")
-    size = int(np.ceil(min(count / 5, 3 * np.sqrt(count))))
-    threshold = values[-size - 1]
-    excesses = values[values > threshold] - threshold
-    if len(excesses) < _FEWEST_EXCESSES:
-        return Tail(np.nan, np.nan, "inconclusive")
-    khat = _generalised_pareto(excesses)
-    if not np.isfinite(khat):
-        return Tail(np.nan, np.nan, "inconclusive")
-    error = (1 + max(khat, -0.5)) / np.sqrt(len(excesses))
-    return Tail(khat, float(error), _verdict(khat, error))
-
-
-def _verdict(khat: float, error: float) -> str:
-    if khat + 2 * error < 0.5:
-        return "finite variance"
-    if khat - 2 * error >= 1:
-        return "no mean"
-    return "infinite variance" if khat - 2 * error > 0.5 else "inconclusive"
-
-
-def _generalised_pareto(excesses: Array) -> float:
-    """k̂ of sorted positive values: Zhang & Stephens' weighted mean over a grid of −k/σ, then the prior."""
-    count = len(excesses)
-    grid = 30 + int(np.sqrt(count))
-    quartile = excesses[int(count / 4 + 0.5) - 1]
-    theta = (1 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / (3 * quartile) + 1 / excesses[-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shape = np.log1p(-theta[:, None] * excesses).mean(1)
-        likelihood = count * (np.log(-theta / shape) - shape - 1)
-        usable = np.isfinite(likelihood)
-        if not usable.any():
-            return np.nan
-        weights = np.exp(likelihood[usable] - likelihood[usable].max())
-        weights /= weights.sum()
-        kept = weights >= 10 * np.finfo(float).eps
-        centre = np.sum(theta[usable][kept] * weights[kept]) / weights[kept].sum()
-        khat = np.log1p(-centre * excesses).mean()
-    return float((count * khat + 10 * 0.5) / (count + 10))
-
-
-def _t_test(difference: Array, error: Array, count: int, rounding: float, scale: Array) -> Array:
-    """Two-sided p-values; what rounding may do is taken off first, at a scale of 1 or more if error is 0."""
-    from scipy.special import stdtr
-
-    size = np.maximum(np.abs(difference) - rounding * np.where(error > 0, scale, np.maximum(scale, 1)), 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = np.where(error > 0, size / error, np.where(size > 0, np.inf, 0))
-    return np.asarray(np.where(np.isnan(difference), np.nan, 2 * stdtr(count - 1, -statistic)))
+def _beyond_rounding(difference: Array, error: Array, rounding: float, scale: Array) -> Array:
+    """A difference less what rounding may do, at a scale of 1 or more if there is no error."""
+    allowed = rounding * np.where(error > 0, scale, np.maximum(scale, 1))
+    return np.asarray(np.sign(difference) * np.maximum(np.abs(difference) - allowed, 0))
 
 
 def _variance_mcse(fourth: Array, variance: Array, count: int) -> Array:
@@ -291,8 +228,3 @@ def _shaped(values: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
     if array.shape != shape:
         raise ValueError(f"The {name} has shape {array.shape}, and each draw {shape}.")
     return array
-
-
-def _epsilon(values: ArrayLike) -> float:
-    dtype = np.asarray(values).dtype
-    return float(np.finfo(dtype).eps) if dtype.kind == "f" else float(np.finfo(float).eps)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ppgrad.analysis.statistics import Array, paired, pareto_khat, total_variance, variance_ratio
+from ppgrad.analysis.bias_test import DOUBT, smallest_bias_found
+from ppgrad.analysis.statistics import Array, paired, total_variance, variance_ratio
+from ppgrad.analysis.tail import pareto_khat
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -16,9 +18,6 @@ if TYPE_CHECKING:
     from ppgrad.analysis.comparison import Comparison
 
 Places = NDArray[np.intp]
-
-DOUBT = 1e-4
-"""A p-value below it counts as a bias that was found."""
 
 
 def summary(comparison: Comparison, limit: int | None) -> DataFrame:
