@@ -58,7 +58,7 @@ def mean_test(deviations: Array, size: Array, error: Array) -> tuple[Array, Arra
     p_value = np.asarray(2 * stdtr(count - 1, -np.minimum(np.abs(statistic), np.abs(corrected))))
     untold = np.zeros(p_value.shape, dtype=bool)
     looked_at = (p_value < _LOOKED_AT) & (own > 0.5) & (count >= _FEWEST)
-    for place in zip(*np.nonzero(looked_at), strict=True):
+    for place in map(tuple, np.argwhere(looked_at)):
         towards = np.maximum(-np.sign(size[place]) * deviations[(slice(None), *place)], 0)
         tail = pareto_khat(towards)
         untold[place] = tail.khat + tail.standard_error > 0.5
@@ -82,9 +82,7 @@ def band(deviations: Array, error: Array, width: float) -> tuple[Array, Array]:
     return np.fmax(width, np.where(skew == 0, 0, high)) * error, above
 
 
-def smallest_bias_found(
-    mcse: ArrayLike, replicates: int, level: float = DOUBT, power: float = POWER
-) -> Array:
+def smallest_bias_found(mcse: ArrayLike, replicates: int, level: float = DOUBT, power: float = POWER) -> Array:
     """The smallest bias that a t test at a level would have found with a given probability.
 
     δ with P(|T| > t_{1 − level/2}) = power, T being noncentral t with n − 1 degrees of freedom and

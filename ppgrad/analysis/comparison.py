@@ -25,7 +25,10 @@ class EstimatorDraws:
     Args:
         draws: ``{parameter: (replicates, *shape)}``, in the direction of ascent.
         evaluations: program executions for one gradient.
-        seconds: wall time for one gradient.
+        seconds: wall time for one gradient among the replicates, which run many at once.
+        seconds_per_step: wall time for one gradient alone, as a training step pays for it; None for ``seconds``.
+        unseen: the standard error due to values that are too rare to be drawn, ``{parameter: shape}``; see `describe`.
+        magnitude: mean size of the loss that a gradient is computed from; see `describe`.
         biased: whether the estimator says of itself that it is biased; ``order`` says how much.
         description: the objective, as it was written.
     """
@@ -36,6 +39,14 @@ class EstimatorDraws:
     biased: bool = False
     order: str = ""
     description: str = ""
+    seconds_per_step: float | None = None
+    unseen: Mapping[str, np.ndarray] | None = None
+    magnitude: float = 0.0
+
+    @property
+    def step(self) -> float:
+        """Wall time for one gradient in training: ``seconds_per_step``, or ``seconds`` where no step was timed."""
+        return self.seconds if self.seconds_per_step is None else self.seconds_per_step
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +142,13 @@ class Comparison:
     def summary(self, limit: int | None = 1000) -> DataFrame:
         """A row for each estimator and each component of the gradient.
 
-        The index is (estimator, parameter). Bias is with its 95% band and the p-value of a t test;
-        ``mcse`` is the mean's standard error; ``tail`` says what Pareto k̂ of the component's size
-        means for its variance; ``seconds`` and ``evaluations`` are for one gradient;
-        ``work_variance`` is variance × seconds.
+        The index is (estimator, parameter). Bias is with its 95% band and the p-value of the test in
+        `describe`; ``verdict`` is 'found', 'none found', 'inconclusive' where the replicates cannot tell, or 'unknown'
+        without a reference; ``smallest_bias_found`` is the smallest bias that would have been found with probability
+        0.999. ``mcse`` is the mean's standard error; ``tail`` says what Pareto k̂ of the component's size means for its
+        variance. ``evaluations`` are for one gradient, ``seconds`` for one among replicates that run many at once (as
+        is ``seconds_per_replicate``), ``seconds_per_step`` for one alone, as in training, the median of several runs;
+        ``work_variance`` is variance × seconds_per_step.
 
         Args:
             limit: at most so many components, those of the largest variance; ``attrs["left_out"]``
@@ -151,7 +165,10 @@ class Comparison:
         estimators that are not biased and not found to be (``attrs["least"]``), with a 95% confidence
         interval; ``snr`` is
         the mean's norm / √variance; ``p_value`` the smallest over components, after Bonferroni;
-        ``khat`` and ``tail`` are of the gradients' norms.
+        ``khat`` and ``tail`` are of the gradients' norms. ``verdict`` is 'found' where the p-value is below 1e-4,
+        'inconclusive' where there is a component of which the replicates cannot tell, 'none found' elsewhere, and
+        'unknown' without a reference; ``smallest_bias_found`` is the largest over components. Costs are as in
+        `summary`.
         """
         from ppgrad.analysis.tables import totals
 
@@ -212,11 +229,12 @@ class Comparison:
         return plot_variance_cost(self, ax, cost)
 
     def _statistics(self, label: str) -> Statistics:
-        found = []
-        for name, draws in self.estimators[label].draws.items():
+        found, one = [], self.estimators[label]
+        for name, draws in one.draws.items():
             reference = None if self.reference is None else self.reference[name]
             mcse = None if self.reference is None or self.reference_mcse is None else self.reference_mcse[name]
-            found.append(describe(draws, reference, mcse))
+            unseen = None if one.unseen is None else one.unseen[name]
+            found.append(describe(draws, reference, mcse, unseen=unseen, magnitude=one.magnitude))
         columns = {f.name: np.concatenate([np.ravel(getattr(s, f.name)) for s in found]) for f in fields(Statistics)}
         return Statistics(**columns)
 

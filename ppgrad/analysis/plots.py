@@ -187,7 +187,7 @@ def _bias(comparison: Comparison, chosen: Places) -> tuple[dict[str, Array], dic
     if comparison.reference is not None:
         found = {label: comparison.statistics[label] for label in comparison.estimators}
         bias = {label: one.bias[chosen] for label, one in found.items()}
-        error = {label: (one.bias_high - one.bias)[chosen] / Z95 for label, one in found.items()}
+        error = {label: one.bias_mcse[chosen] for label, one in found.items()}
         return bias, error, f"reference ({comparison.reference_kind})"
     least = str(totals(comparison).attrs["least"])
     base = comparison.flat(least)[:, chosen]

@@ -80,7 +80,7 @@ def describe(
     With n replicates, sample variance s² and fourth central moment m₄, the standard error of s² is
     √((m₄ − s⁴ (n − 3)/(n − 1)) / n). The bias is tested by `mean_test` with the standard error
     √(s²/n + reference_mcse² + unseen²), after ε, which rounding alone may do, is taken off: 32 units in the last place
-    of the draws' mean size, of the reference, or of ``magnitude``, whichever is largest.
+    of the draws' mean size or of the reference, or 2 of ``magnitude``, whichever is largest.
     An estimate without variance has p-value 1 within ε and 0 outside, unless there are unseen values.
 
     Args:
@@ -111,7 +111,7 @@ def describe(
         own = np.zeros(mean.shape) if reference_mcse is None else _shaped(reference_mcse, mean.shape, "reference_mcse")
         error = np.sqrt(mcse**2 + own**2 + hidden**2)
         bias = mean - target
-        scale = np.maximum(np.maximum(np.abs(values).mean(0), np.abs(target)), magnitude)
+        scale = np.maximum(np.maximum(np.abs(values).mean(0), np.abs(target)), magnitude / 16)
         size = _beyond_rounding(bias, error, ROUNDING * max(epsilon(draws), epsilon(reference)), scale)
         below, above = band(deviations, error, Z95)
         p_value, untold = mean_test(deviations, size, error)

@@ -37,9 +37,12 @@ def summary(comparison: Comparison, limit: int | None) -> DataFrame:
         frame["khat"] = [tail.khat for tail in tails]
         frame["tail"] = [tail.verdict for tail in tails]
         frame["biased"] = "biased" if one.biased else ""
+        frame["verdict"] = _verdicts(found.p_value, found.inconclusive)[chosen]
+        frame["smallest_bias_found"] = smallest_bias_found(found.bias_mcse[chosen], comparison.replicates)
         frame["evaluations"] = one.evaluations
-        frame["seconds"] = one.seconds
-        frame["work_variance"] = frame["variance"] * one.seconds
+        frame["seconds"] = frame["seconds_per_replicate"] = one.seconds
+        frame["seconds_per_step"] = one.step
+        frame["work_variance"] = frame["variance"] * one.step
         frame["reference"] = reference
         names = [comparison.components[component] for component in chosen]
         frame.index = pandas.MultiIndex.from_product([[label], names], names=["estimator", "parameter"])
@@ -73,7 +76,11 @@ def totals(comparison: Comparison) -> DataFrame:
                 "biased": "biased" if one.biased else "",
                 "evaluations": one.evaluations,
                 "seconds": one.seconds,
-                "work_variance": variance * one.seconds,
+                "seconds_per_replicate": one.seconds,
+                "seconds_per_step": one.step,
+                "work_variance": variance * one.step,
+                "verdict": _verdict(adjusted(found.p_value), found.inconclusive),
+                "smallest_bias_found": float(np.max(smallest_bias_found(found.bias_mcse, comparison.replicates))),
             }
         )
     table = pandas.DataFrame(rows, index=pandas.Index(list(squares), name="estimator"))
@@ -115,7 +122,7 @@ def sentences(comparison: Comparison) -> list[str]:
     trusted = table.loc[_trusted(table)]
     if len(trusted) > 1:
         best = trusted["work_variance"].idxmin()
-        said.append(f"For a given time, {best} gives the smallest variance: variance × seconds is the least.")
+        said.append(f"For a given time, {best} gives the smallest variance: variance × seconds of a step is the least.")
     for label, row in table.iterrows():
         if row["tail"] in ("infinite variance", "no mean"):
             said.append(
@@ -134,6 +141,17 @@ def widest(comparison: Comparison, limit: int | None) -> Places:
     return np.sort(np.argsort(-largest, kind="stable")[: max(limit, 1)])
 
 
+def _verdicts(p_values: Array, inconclusive: NDArray[np.bool_]) -> NDArray[np.str_]:
+    """What each p-value says of bias."""
+    said = np.where(inconclusive, "inconclusive", "none found")
+    return np.where(np.isnan(p_values), "unknown", np.where(p_values < DOUBT, "found", said))
+
+
+def _verdict(p_value: float, inconclusive: NDArray[np.bool_]) -> str:
+    """What the smallest adjusted p-value says, where the replicates cannot tell of some components."""
+    return str(_verdicts(np.array(p_value), np.array(inconclusive.any())))
+
+
 def adjusted(p_values: Array) -> float:
     """The smallest of several p-values, after Bonferroni; NaN where there are none."""
     known = p_values[~np.isnan(p_values)]
@@ -143,22 +161,50 @@ def adjusted(p_values: Array) -> float:
 def _bias_sentences(comparison: Comparison, table: DataFrame) -> list[str]:
     if comparison.reference is None:
         return ["There is no reference: nothing is said of bias."]
-    found = table.index[table["p_value"] < DOUBT]
-    fine = [str(label) for label in table.index if label not in found]
+    by = {verdict: [str(label) for label in rows.index] for verdict, rows in table.groupby("verdict")}
+    against = f"against the reference ({comparison.reference_kind}"
     said = []
-    if fine:
+    if fine := by.get("none found"):
         said.append(
-            f"No bias was found in {_listed(fine)} against the reference ({comparison.reference_kind}; "
+            f"No bias was found in {_listed(fine)} {against}; "
             f"smallest adjusted p-value {table.loc[fine, 'p_value'].min():.2g})."
         )
-    for label in found:
+    for label in by.get("inconclusive", []):
+        untold = [
+            component
+            for component, open_ in zip(comparison.components, comparison.statistics[label].inconclusive, strict=True)
+            if open_
+        ]
+        said.append(
+            f"Whether {label} is biased is inconclusive for {_some(untold)}: {comparison.replicates:,} replicates draw "
+            "the values that decide too rarely. No bias was found in what they can tell "
+            f"{against}; adjusted p-value {table.loc[label, 'p_value']:.2g})."
+        )
+    for label in by.get("found", []):
         order = comparison.estimators[label].order
         own = f", as it says of itself{f' ({order})' if order else ''}" if table.loc[label, "biased"] else ""
-        said.append(
-            f"{label} looks biased against the reference ({comparison.reference_kind}): "
-            f"adjusted p-value {table.loc[label, 'p_value']:.2g}{own}."
-        )
-    return said
+        said.append(f"{label} looks biased {against}): adjusted p-value {table.loc[label, 'p_value']:.2g}{own}.")
+    return said + _noisy_reference(comparison)
+
+
+def _noisy_reference(comparison: Comparison) -> list[str]:
+    """Of which estimators the mean is known better than the reference."""
+    known = comparison.flat_reference()
+    if known is None or not known[1].any():
+        return []
+    error = np.linalg.norm(known[1])
+    better = [label for label, one in comparison.statistics.items() if np.linalg.norm(one.mcse) < error]
+    if not better:
+        return []
+    return [
+        f"The reference is noisier than {_listed(better)}: its standard error is {error:.2g}, theirs "
+        f"{_listed([f'{np.linalg.norm(comparison.statistics[label].mcse):.2g}' for label in better])}. "
+        "Give reference=, or take more replicates, to see a smaller bias."
+    ]
+
+
+def _some(names: list[str]) -> str:
+    return _listed(names) if len(names) <= 3 else f"{', '.join(names[:3])} and {len(names) - 3} more components"
 
 
 def _differences(comparison: Comparison, first: str, second: str) -> tuple[float, float]:

@@ -311,7 +311,18 @@ def _totals_table(comparison: Comparison) -> Any:
     from rich.table import Table
 
     table = Table(title=comparison.name, caption=f"reference: {comparison.reference_kind}")
-    for column in ("estimator", "bias", "variance", "× least", "SNR", "tail", "runs", "ms", "variance × s"):
+    for column in (
+        "estimator",
+        "bias",
+        "variance",
+        "× least",
+        "SNR",
+        "tail",
+        "runs",
+        "ms a replicate",
+        "ms a step",
+        "variance × s",
+    ):
         table.add_column(column, justify="left" if column in ("estimator", "bias", "tail") else "right")
     for label, row in comparison.totals().iterrows():
         table.add_row(
@@ -323,6 +334,7 @@ def _totals_table(comparison: Comparison) -> Any:
             f"{row['tail']} (k̂ {row['khat']:.2f})" if isfinite(row["khat"]) else str(row["tail"]),
             f"{row['evaluations']:.0f}",
             f"{1e3 * row['seconds']:.3g}",
+            f"{1e3 * row['seconds_per_step']:.3g}",
             f"{row['work_variance']:.2g}",
         )
     return table
@@ -330,13 +342,11 @@ def _totals_table(comparison: Comparison) -> Any:
 
 def _bias(row: Any) -> str:
     declared = ", biased by its own account" if row["biased"] else ""
-    from ppgrad.analysis.tables import DOUBT
-
-    if row["p_value"] < DOUBT:
+    if row["verdict"] == "unknown":
+        return f"unknown{declared}"
+    if row["verdict"] == "found":
         return f"[red]found, p = {row['p_value']:.1g}[/red]{declared}"
-    return (
-        f"none found, p = {row['p_value']:.2g}{declared}" if row["p_value"] == row["p_value"] else f"unknown{declared}"
-    )
+    return f"{row['verdict']}, p = {row['p_value']:.2g}{declared}"
 
 
 def _console() -> Any:

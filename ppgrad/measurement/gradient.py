@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppgrad.core import InvalidInput
+from ppgrad.core import InvalidInput, Memory
 from ppgrad.core.distributions import leaves
 from ppgrad.core.generators import forked
 from ppgrad.engine.checking.first_run import Prepared
@@ -40,7 +40,9 @@ def gradient(
     """One estimate of the objective's gradient, in the direction of ascent.
 
     Pure: no parameter's ``grad``, no baseline's memory and no param store changes, nor, when a seed
-    is given, any global random state.
+    is given, any global random state. An estimator with gates (`InverseVariance`, `OptimalConstant`) therefore
+    calibrates in every call, from 256 held-out runs, unless the objective has been trained and remembers them: `fit`
+    and Pyro's loop calibrate once in 100 gradients and keep what they found.
 
     Args:
         objective: what is wanted, and how its gradient is estimated.
@@ -67,13 +69,17 @@ def gradient(
     check_objective(objective)
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = objective.prepare(model, guide, args, kwargs)
-        memory = recalled(objective, prepared)
-        step = objective.compiled_step(prepared, memory)
-        if step is not None:
-            return reversed_signs(prepared.parameters, step.gradients[: len(prepared.parameters)])
-        surrogate = objective.estimate(prepared.executor, memory=memory).surrogate
-        check_gradients_named(objective, prepared, surrogate)
-        return ascent(surrogate, prepared.parameters)
+        return one_gradient(objective, prepared, recalled(objective, prepared))
+
+
+def one_gradient(objective: Objective, prepared: Prepared, memory: Mapping[str, Memory]) -> dict[str, Tensor]:
+    """One estimate of the gradient of a prepared program, in the direction of ascent."""
+    step = objective.compiled_step(prepared, memory)
+    if step is not None:
+        return reversed_signs(prepared.parameters, step.gradients[: len(prepared.parameters)])
+    surrogate = objective.estimate(prepared.executor, memory=memory).surrogate
+    check_gradients_named(objective, prepared, surrogate)
+    return ascent(surrogate, prepared.parameters)
 
 
 def check_objective(objective: Any) -> None:

@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppgrad.analysis import describe, pareto_khat
+from ppgrad.analysis import describe, pareto_khat, smallest_bias_found
 from ppgrad.core import CannotBeExact, InvalidInput
 from ppgrad.core.arguments import at_least
 from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.program import program_of
 from ppgrad.measurement.exact import exact_gradient
 from ppgrad.measurement.gradient import check_gradients_named, check_objective, pure
+from ppgrad.measurement.rare import outcomes, unseen_by
 from ppgrad.measurement.replicates import Replicates, replicate, weighed
+from ppgrad.measurement.step_time import seconds_per_step
 from ppgrad.objectives import Objective
 
 Gradients = Mapping[str, Tensor]
@@ -32,12 +34,16 @@ class Measurement:
         mean: their mean; ``mcse`` is its standard error.
         variance: of a single estimate; ``variance_mcse`` is its standard error.
         snr: |mean| / standard deviation.
-        bias: mean − reference, NaN without one; ``p_value`` is that of a t test of no bias.
+        bias: mean − reference, NaN without one; ``p_value`` is that of a test of no bias, see `describe`, and
+            ``inconclusive`` is true where the replicates cannot tell: the deciding values are too rare to be among
+            them, or the tail may be so heavy that there is no variance. ``smallest_bias_found`` is the smallest bias
+            that would have had a p-value below 1e-4 with probability 0.999.
         khat: Pareto k̂ of the estimates' norms: above ½ the variance is infinite; ``tail`` says so
             in words, or 'inconclusive'.
         reference: the gradient that the bias is against, and ``reference_kind`` where it is from.
         evaluations: program executions for one estimate.
-        seconds: wall time for one estimate, as run here in chunks.
+        seconds: wall time for one estimate, as run here in chunks; ``seconds_per_step`` for one alone, as in
+            training.
         work_variance: variance × seconds.
     """
 
@@ -49,12 +55,15 @@ class Measurement:
     snr: dict[str, Tensor]
     bias: dict[str, Tensor]
     p_value: dict[str, Tensor]
+    inconclusive: dict[str, Tensor]
+    smallest_bias_found: dict[str, Tensor]
     khat: dict[str, float]
     tail: dict[str, str]
     reference: dict[str, Tensor] | None
     reference_kind: str
     evaluations: int
     seconds: float
+    seconds_per_step: float
 
     @property
     def work_variance(self) -> dict[str, Tensor]:
@@ -94,8 +103,10 @@ def measure(
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = ready(objective, model, guide, args, kwargs)
         exact, kind = known_reference(prepared, objective, model, guide, args, kwargs, reference)
+        known = None if exact is None else outcomes(objective, model, guide, args, kwargs, seed)
         found = replicate(objective, prepared, replicates, seed, chunk_size)
-    return _report(found, exact, kind)
+        step = seconds_per_step({"": objective}, lambda o: o.prepare(model, guide, args, kwargs))[""]
+    return _report(found, exact, kind, unseen_by(prepared, known, replicates), step)
 
 
 def check_counts(replicates: int, chunk_size: int | None) -> None:
@@ -147,12 +158,20 @@ def _checked(reference: Gradients, prepared: Prepared) -> dict[str, Tensor]:
     return {name: torch.as_tensor(reference[name]).detach() for name in prepared.parameters}
 
 
-def _report(found: Replicates, reference: dict[str, Tensor] | None, kind: str) -> Measurement:
+def _report(
+    found: Replicates,
+    reference: dict[str, Tensor] | None,
+    kind: str,
+    unseen: dict[str, np.ndarray] | None,
+    seconds_per_step: float,
+) -> Measurement:
     described = {}
     tails = {}
+    magnitude = float(found.losses.double().abs().mean())
     for name, draws in found.draws.items():
         array = draws.numpy(force=True)
-        described[name] = describe(array, None if reference is None else reference[name].numpy(force=True))
+        against = None if reference is None else reference[name].numpy(force=True)
+        described[name] = describe(array, against, unseen=None if unseen is None else unseen[name], magnitude=magnitude)
         norms = np.linalg.norm(array.reshape(len(array), -1).astype(float), axis=1)
         tails[name] = pareto_khat(norms)
 
@@ -168,10 +187,15 @@ def _report(found: Replicates, reference: dict[str, Tensor] | None, kind: str) -
         snr=column("snr"),
         bias=column("bias"),
         p_value=column("p_value"),
+        inconclusive=column("inconclusive"),
+        smallest_bias_found={
+            name: torch.as_tensor(smallest_bias_found(d.bias_mcse, len(found.losses))) for name, d in described.items()
+        },
         khat={name: tail.khat for name, tail in tails.items()},
         tail={name: tail.verdict for name, tail in tails.items()},
         reference=reference,
         reference_kind=kind,
         evaluations=found.evaluations,
         seconds=found.seconds,
+        seconds_per_step=seconds_per_step,
     )

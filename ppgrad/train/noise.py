@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppgrad.analysis.statistics import pareto_khat
+from ppgrad.analysis.tail import pareto_khat
 
 DECAY = 0.98
 """Weight of the past: the averages look back on about 50 steps."""
