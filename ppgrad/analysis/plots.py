@@ -144,7 +144,10 @@ def plot_variance_cost(comparison: Comparison, ax: Axes | None = None, cost: str
     from matplotlib.ticker import NullLocator
 
     table = totals(comparison)
-    times = np.maximum(table[cost].to_numpy(float) * (1e3 if cost == "seconds" else 1), 1e-12)
+    times = np.maximum(
+        table["seconds_per_step" if cost == "seconds" else cost].to_numpy(float) * (1e3 if cost == "seconds" else 1),
+        1e-12,
+    )
     variance, mcse = table["variance"].to_numpy(), table["variance_mcse"].to_numpy()
     positive = variance[variance > 0]
     floor = positive.min() / 30 if len(positive) else 1.0
@@ -173,7 +176,7 @@ def plot_variance_cost(comparison: Comparison, ax: Axes | None = None, cost: str
         _remark(str(label), row["biased"], "" if row["variance"] > 0 else "variance 0")
         for label, row in table.iterrows()
     ]
-    unit = "wall time for one gradient [ms]" if cost == "seconds" else "program executions for one gradient"
+    unit = "wall time for one gradient, alone [ms]" if cost == "seconds" else "program executions for one gradient"
     ax.set_xlabel(unit)
     ax.set_ylabel("total variance of one gradient\n[(objective / parameter)²]")
     note = f"Dotted: equal variance × {'time' if cost == 'seconds' else 'executions'}; bars: 95% bands"

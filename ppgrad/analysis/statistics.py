@@ -111,11 +111,12 @@ def describe(
         own = np.zeros(mean.shape) if reference_mcse is None else _shaped(reference_mcse, mean.shape, "reference_mcse")
         error = np.sqrt(mcse**2 + own**2 + hidden**2)
         bias = mean - target
-        scale = np.maximum(np.maximum(np.abs(values).mean(0), np.abs(target)), magnitude / 16)
-        size = _beyond_rounding(bias, error, ROUNDING * max(epsilon(draws), epsilon(reference)), scale)
+        rounding = ROUNDING * max(epsilon(draws), epsilon(reference))
+        scale = np.maximum(np.abs(values).mean(0), np.abs(target))
+        size = _beyond_rounding(bias, error, rounding, np.maximum(scale, magnitude / 16))
         below, above = band(deviations, error, Z95)
         p_value, untold = mean_test(deviations, size, error)
-        inconclusive = untold | ((hidden > _DECIDES * mcse) & (size != 0))
+        inconclusive = untold | ((hidden > _DECIDES * mcse) & (np.abs(bias) > rounding * scale))
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = np.abs(mean) / np.sqrt(variance)
     return Statistics(

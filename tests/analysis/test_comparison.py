@@ -34,7 +34,8 @@ def test_summary_has_a_row_for_each_component(make) -> None:
     assert list(table.loc["score"].index) == names
     assert list(table.columns) == [
         *("mean", "bias", "bias_low", "bias_high", "p_value", "variance", "variance_mcse", "mcse", "snr"),
-        *("khat", "tail", "biased", "evaluations", "seconds", "work_variance", "reference"),
+        *("khat", "tail", "biased", "verdict", "smallest_bias_found", "evaluations", "seconds"),
+        *("seconds_per_replicate", "seconds_per_step", "work_variance", "reference"),
     ]
     draws = comparison.estimators["score+loo"].draws["net.weight"]
     found = describe(draws, comparison.reference["net.weight"])
