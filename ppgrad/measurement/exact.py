@@ -78,29 +78,10 @@ def exact_gradient(
 def _integrate(
     objective: Objective, model: Any, guide: Any, args: Any, kwargs: Any, nodes: int, seed: int
 ) -> tuple[dict[str, Tensor], bool]:
-    with pure(seed, program_of(model, guide, args, kwargs)):
-        exact, prepared = _summed_over(objective, model, guide, args, kwargs, nodes)
-        surrogate = exact.estimate(prepared.executor).surrogate
-        check_gradients_named(exact, prepared, surrogate)
-        gaussian = any(isinstance(each, GaussHermite) for each in prepared.executor.assignment.used())
-        return ascent(surrogate, prepared.parameters), gaussian
+    gaussian = False
 
-
-def coarse_sum(objective: Objective, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Objective, Prepared]:
-    """The objective with every site summed over, Gaussian ones by the coarsest rule, and its prepared program.
-
-    Raises:
-        CannotBeExact, InvalidInput: as `exact_gradient`.
-    """
-    if objective.couples_lanes:
-        raise CannotBeExact(f"{type(objective).__name__} is no sum over costs, which is what can be integrated here.")
-    return _summed_over(objective, model, guide, args, kwargs, _NODES[-1][0])
-
-
-def _summed_over(
-    objective: Objective, model: Any, guide: Any, args: Any, kwargs: Any, nodes: int
-) -> tuple[Objective, Prepared]:
     def choose(message: Mapping[str, Any]) -> Estimator:
+        nonlocal gaussian
         info = site_info(message, 1)
         if Enumerate().refuses(info) is None:
             return Enumerate()
@@ -108,18 +89,22 @@ def _summed_over(
         reason = rule.refuses(info)
         if reason is not None:
             raise CannotBeExact(f"Site '{info.name}' has no exact expectation here: {reason}.")
+        gaussian = True
         return rule
 
     exact = objective.with_choice(choose)
-    prepared = exact.prepare(model, guide, args, kwargs)
-    _check_size(prepared)
-    prepared.executor.max_looped = _LOOPED
-    for trace in traces(prepared.executor):
-        _check_no_subsampling(trace)
-    return exact, prepared
+    with pure(seed, program_of(model, guide, args, kwargs)):
+        prepared = exact.prepare(model, guide, args, kwargs)
+        check_size(prepared)
+        prepared.executor.max_looped = _LOOPED
+        for trace in traces(prepared.executor):
+            _check_no_subsampling(trace)
+        surrogate = exact.estimate(prepared.executor).surrogate
+        check_gradients_named(exact, prepared, surrogate)
+        return ascent(surrogate, prepared.parameters), gaussian
 
 
-def _check_size(prepared: Prepared) -> None:
+def check_size(prepared: Prepared) -> None:
     """Raise if all branches at once would not fit into a few gigabytes."""
     elements = prepared.executor.branches * program_elements(prepared)
     if elements > _ELEMENTS:

@@ -104,8 +104,8 @@ def measure(
         prepared = ready(objective, model, guide, args, kwargs)
         exact, kind = known_reference(prepared, objective, model, guide, args, kwargs, reference)
         known = None if exact is None else outcomes(objective, model, guide, args, kwargs, seed)
-        found = replicate(objective, prepared, replicates, seed, chunk_size)
         step = seconds_per_step({"": objective}, lambda o: o.prepare(model, guide, args, kwargs))[""]
+        found = replicate(objective, prepared, replicates, seed, chunk_size)
     return _report(found, exact, kind, unseen_by(prepared, known, replicates), step)
 
 

@@ -10,17 +10,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppgrad.core import PpgradError
+from ppgrad.core import Estimator, PpgradError
+from ppgrad.core.generators import generator_state, restore_generators
 from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.program import program_of
 from ppgrad.engine.running.grid import grid_indices
-from ppgrad.estimators import Enumerate
-from ppgrad.measurement.exact import coarse_sum
+from ppgrad.engine.running.site import site_info
+from ppgrad.estimators import Enumerate, ScoreFunction
+from ppgrad.measurement.exact import check_size
 from ppgrad.measurement.gradient import pure
 from ppgrad.objectives import Objective
 
 _DRAWN_OFTEN = 14
 """A value that is drawn so often in expectation is drawn once or never with probability 1e-5."""
+
+_DRAWS_OF_OTHERS = 8
+"""Over how many draws of sites that cannot be summed over an outcome is averaged."""
+
+_LOOPED = 200
+"""How many branches of a program that vmap cannot carry are worth a loop."""
 
 _MOST_OUTCOMES = 4096
 _MOST_NUMBERS = 5_000_000
@@ -75,13 +83,26 @@ class Outcomes:
 def outcomes(
     objective: Objective, model: Callable[..., Any], guide: Any, args: Any, kwargs: Any, seed: int
 ) -> Outcomes | None:
-    """The outcomes of a program that is small enough for an exact gradient; None for another one."""
+    """The outcomes of a program whose discrete sites can be summed over, other sites being drawn a few times.
+
+    None for another program, and for an objective that is no sum over costs.
+    """
+    if objective.couples_lanes:
+        return None
+    exact = objective.with_choice(_sums_over, _DRAWS_OF_OTHERS)
     try:
         with pure(seed, program_of(model, guide, args, kwargs)):
-            exact, prepared = coarse_sum(objective, model, guide, args, kwargs)
-            return _outcomes(exact, prepared)
-    except PpgradError:  # too large, not finite, or no sum over costs: nothing is known of its outcomes
+            prepared = exact.prepare(model, guide, args, kwargs)
+            check_size(prepared)
+            prepared.executor.max_looped = _LOOPED
+            return _outcomes(prepared)
+    except PpgradError:  # too large, or not finite at a value that the replicates need not meet: nothing is known
         return None
+
+
+def _sums_over(message: Mapping[str, Any]) -> Estimator | None:
+    info = site_info(message, _DRAWS_OF_OTHERS)
+    return next((each for each in (Enumerate(), ScoreFunction()) if each.refusal(info) is None), None)
 
 
 def outcomes_of_draws(draws: Mapping[str, np.ndarray], particles: int) -> Outcomes:
@@ -108,12 +129,14 @@ def unseen_by(prepared: Prepared, known: Outcomes | None, replicates: int) -> di
     return known.unseen(replicates * prepared.executor.particles)
 
 
-def _outcomes(exact: Objective, prepared: Prepared) -> Outcomes | None:
+def _outcomes(prepared: Prepared) -> Outcomes | None:
     executor = prepared.executor
-    costs, weights = executor.execute(), _weights(prepared)  # runs first: the grid grows where a cost couples plates
-    served = dict(executor.assignment.served())
-    indices = grid_indices(executor.grid)
-    discrete = [index.reshape(len(index), -1) for name, index in indices.items() if isinstance(served[name], Enumerate)]
+    executor.execute()  # the grid grows where a cost couples plates
+    state = generator_state()
+    costs = executor.execute()
+    restore_generators(state)
+    weights = _weights(prepared)
+    discrete = [index.reshape(len(index), -1) for index in grid_indices(executor.grid).values()]
     if not discrete or not prepared.parameters:
         return None
     rows = torch.cat([columns.cpu() for columns in discrete], 1)
@@ -153,9 +176,9 @@ def _weights(prepared: Prepared) -> list[Any]:
 
 
 def _grouped(term: Tensor, weight: Tensor, group: Tensor, count: int) -> Tensor:
-    """A weighted cost, (1, points, *plates), for each discrete outcome and each element of its plates, flat."""
-    whole = term + torch.zeros_like(weight)
-    lanes = whole.reshape(whole.shape[0] * whole.shape[1], -1)
+    """A weighted cost, (particles, points, *plates), for each outcome and each element of its plates, flat."""
+    whole = (term + torch.zeros_like(weight)).mean(0)
+    lanes = whole.reshape(len(whole), -1)
     zeros = lanes.new_zeros(count, lanes.shape[1])
     return zeros.index_add(0, group.to(lanes.device), lanes).reshape(-1)
 

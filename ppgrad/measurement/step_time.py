@@ -17,7 +17,7 @@ _ROUNDS = 15
 
 _FEWEST = 3
 
-_SECONDS = 2.0
+_SECONDS = 1.0
 """Wall time after which no further round begins."""
 
 
