@@ -146,9 +146,8 @@ class Comparison:
         `describe`; ``verdict`` is 'found', 'none found', 'inconclusive' where the replicates cannot tell, or 'unknown'
         without a reference; ``smallest_bias_found`` is the smallest bias that would have been found with probability
         0.999. ``mcse`` is the mean's standard error; ``tail`` says what Pareto k̂ of the component's size means for its
-        variance. ``evaluations`` are for one gradient, ``seconds`` for one among replicates that run many at once (as
-        is ``seconds_per_replicate``), ``seconds_per_step`` for one alone, as in training, the median of several runs;
-        ``work_variance`` is variance × seconds_per_step.
+        variance. ``evaluations`` are for one gradient, ``seconds`` for one among replicates that run many at once;
+        ``work_variance`` is variance × the seconds of a training step, see `totals`.
 
         Args:
             limit: at most so many components, those of the largest variance; ``attrs["left_out"]``
@@ -167,8 +166,10 @@ class Comparison:
         the mean's norm / √variance; ``p_value`` the smallest over components, after Bonferroni;
         ``khat`` and ``tail`` are of the gradients' norms. ``verdict`` is 'found' where the p-value is below 1e-4,
         'inconclusive' where there is a component of which the replicates cannot tell, 'none found' elsewhere, and
-        'unknown' without a reference; ``smallest_bias_found`` is the largest over components. Costs are as in
-        `summary`.
+        'unknown' without a reference; ``smallest_bias_found`` is the largest over components.
+        ``seconds_per_step`` is the wall time for one gradient alone, as in training, the median of several runs;
+        ``seconds_per_replicate``, which is ``seconds``, that for one among replicates, which run many at once;
+        ``work_variance`` is variance × seconds_per_step.
         """
         from ppgrad.analysis.tables import totals
 

@@ -40,8 +40,7 @@ def summary(comparison: Comparison, limit: int | None) -> DataFrame:
         frame["verdict"] = _verdicts(found.p_value, found.inconclusive)[chosen]
         frame["smallest_bias_found"] = smallest_bias_found(found.bias_mcse[chosen], comparison.replicates)
         frame["evaluations"] = one.evaluations
-        frame["seconds"] = frame["seconds_per_replicate"] = one.seconds
-        frame["seconds_per_step"] = one.step
+        frame["seconds"] = one.seconds
         frame["work_variance"] = frame["variance"] * one.step
         frame["reference"] = reference
         names = [comparison.components[component] for component in chosen]

@@ -311,18 +311,8 @@ def _totals_table(comparison: Comparison) -> Any:
     from rich.table import Table
 
     table = Table(title=comparison.name, caption=f"reference: {comparison.reference_kind}")
-    for column in (
-        "estimator",
-        "bias",
-        "variance",
-        "× least",
-        "SNR",
-        "tail",
-        "runs",
-        "ms a replicate",
-        "ms a step",
-        "variance × s",
-    ):
+    costs = ("runs", "ms a\nreplicate", "ms a\nstep", "variance\n× s")
+    for column in ("estimator", "bias", "variance", "× least", "SNR", "tail", *costs):
         table.add_column(column, justify="left" if column in ("estimator", "bias", "tail") else "right")
     for label, row in comparison.totals().iterrows():
         table.add_row(
