@@ -26,8 +26,8 @@ def magic_box(log_prob: Tensor) -> Tensor:
 def dice(record: Record, memories: Memories) -> Tensor:
     """Σ_c □(Σ_{w ≺ c} log p_w) c + Σ_w b_w (1 − □(log p_w)) □(Σ_{v ≺ w} log p_v), over costs c and draws w.
 
-    What comes before what, and in which slices of a plate, is as in `downstream_costs`, seen from the
-    cost. The baselines b_w leave every order's mean alone.
+    w ≺ c says that c depends on w, slice by slice where a plate's slices are apart. The baselines b_w leave every
+    order's mean alone.
 
     Args:
         record: of all lanes; its costs keep the terms whose gradient has mean zero.
@@ -44,20 +44,14 @@ def dice(record: Record, memories: Memories) -> Tensor:
     """
     check_any_order(record)
     signals = {draw.name: (signal, estimator) for draw, signal, estimator in record.served()}
-    upstream: dict[Plates, Tensor] = {}
     total = torch.zeros(())
-    for entry in record.entries:
-        if entry.is_random:
-            upstream = _collapsed(upstream, entry.plates)
-        if entry.draw is not None:
-            baseline = _baseline(entry.draw, *signals[entry.name], memories)
-            if baseline is not None:
-                before = magic_box(_reduced(upstream, entry.plates))
-                total = total + (baseline * (1 - magic_box(entry.draw.log_prob)) * before).sum()
-            own = upstream.get(entry.plates)
-            upstream[entry.plates] = entry.draw.log_prob if own is None else own + entry.draw.log_prob
+    for entry, (of_value, of_cost) in zip(record.entries, record.upstream(), strict=True):
+        baseline = None if entry.draw is None else _baseline(entry.draw, *signals[entry.name], memories)
+        if entry.draw is not None and baseline is not None:
+            before = magic_box(_reduced(of_value, entry.plates))
+            total = total + (baseline * (1 - magic_box(entry.draw.log_prob)) * before).sum()
         if entry.cost is not None:
-            total = total + (magic_box(_reduced(upstream, entry.plates)) * entry.cost).sum()
+            total = total + (magic_box(_reduced(of_cost, entry.plates)) * entry.cost).sum()
     return total
 
 
@@ -113,15 +107,6 @@ def _baseline(draw: Draw, signal: Signal, estimator: Any, memories: Memories) ->
     if not isinstance(estimator, ScoreFunction) or estimator.baseline is None:
         return None
     return estimator.baseline.predict(draw, signal, memories.get(draw.name, {})).detach()
-
-
-def _collapsed(sums: Mapping[Plates, Tensor], plates: Plates) -> dict[Plates, Tensor]:
-    collapsed: dict[Plates, Tensor] = {}
-    for inside, term in sums.items():
-        reduced = sum_plates(term, inside - plates)
-        known = collapsed.get(inside & plates)
-        collapsed[inside & plates] = reduced if known is None else known + reduced
-    return collapsed
 
 
 def _reduced(sums: Mapping[Plates, Tensor], plates: Plates) -> Tensor:

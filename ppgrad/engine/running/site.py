@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidAssignment, Plate, Plates, SiteInfo
 from ppgrad.core.distributions import without_mask
-from ppgrad.engine.dependence.credit import AGAIN, SequencePath
+from ppgrad.engine.dependence.dependence import SequencePath
+from ppgrad.engine.dependence.order import AGAIN
 from ppgrad.estimators.discrete.relaxation import relaxed_log_prob
 
 Kind = Literal["draw", "noise", "replayed", "observed", "reward", "factor", "deterministic"]
