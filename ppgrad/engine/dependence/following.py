@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 Origins = int
 """A set of draws: bit i stands for the i-th draw that was marked."""
@@ -97,10 +96,10 @@ class Following:
                     found |= self._known.get(_key(storage), (0, None))[0]
         return found
 
-    def add(self, tensors: Iterable[Any], origins: Origins) -> None:
-        """Add origins to the tensors among ``tensors``."""
-        for tensor in tensors if origins else ():
-            storage = _storage(tensor) if isinstance(tensor, Tensor) else None
+    def add(self, tensors: Iterable[Tensor], origins: Origins) -> None:
+        """Add origins to tensors."""
+        for tensor in tensors:
+            storage = _storage(tensor)
             if storage is not None:
                 known = self._known.get(_key(storage), (0, None))[0]
                 self._known[_key(storage)] = known | origins, storage
@@ -160,18 +159,25 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def _changed(func: Any, args: Any, kwargs: Any) -> Iterator[Any]:
+def _changed(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
     """The arguments that an operation changes in place."""
     schema = getattr(func, "_schema", None)
     if schema is None or not schema.is_mutable:
         return
     for i, argument in enumerate(schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
-            yield from tree_leaves(args[i] if i < len(args) else kwargs.get(argument.name))
+            yield from _tensors(args[i] if i < len(args) else kwargs.get(argument.name))
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [tree] if isinstance(tree, Tensor) else [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+    """The tensors in nested lists, tuples and dicts: all that an operation of torch takes or returns."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, list | tuple):
+        return []
+    return [tensor for item in tree for tensor in _tensors(item)]
 
 
 def _storage(tensor: Tensor) -> Any:
