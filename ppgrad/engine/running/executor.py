@@ -339,7 +339,7 @@ class Executor:
 
 
 def _stops(site: Site) -> bool:
-    return site.estimator is not None and site.estimator.stops_parameters
+    return site.estimator is not None and site.estimator.needs.fixed_parameters
 
 
 def _first(lanes: Mapping[str, Tensor]) -> dict[str, Tensor]:
