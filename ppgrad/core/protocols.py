@@ -5,7 +5,7 @@ A member that does one of these names it beside its base: ``class Enumerate(Esti
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from ppgrad.core.estimator import Estimator
 
 
-class Learns(ABC):
+class _Inherited(ABCMeta):
+    """Abstract methods as in `abc.ABC`; an instance is one by inheritance alone, since every draw asks."""
+
+    __instancecheck__ = type.__instancecheck__  # in C, where that of ABCMeta runs Python
+
+
+class Learns(metaclass=_Inherited):
     """It has modules of its own (a critic, a control variate), and a loss that trains them."""
 
     @abstractmethod
@@ -33,7 +39,7 @@ class Learns(ABC):
         """The modules that `own_loss` trains."""
 
 
-class Remembers(ABC):
+class Remembers(metaclass=_Inherited):
     """It keeps numbers of a site from one gradient to the next."""
 
     @abstractmethod
@@ -41,7 +47,7 @@ class Remembers(ABC):
         """The memory after this gradient; ``surrogate`` and ``predict`` always see the one from before."""
 
 
-class Calibrates(ABC):
+class Calibrates(metaclass=_Inherited):
     """It has scalars, gates, that held-out runs choose; they stand in its memory of the site."""
 
     @property
@@ -54,7 +60,7 @@ class Calibrates(ABC):
         """The gates' values, from held-out runs."""
 
 
-class Tunes(ABC):
+class Tunes(metaclass=_Inherited):
     """Which estimator draws a site depends on what is remembered of the site."""
 
     @abstractmethod
@@ -62,7 +68,7 @@ class Tunes(ABC):
         """The estimator that serves the site in its place."""
 
 
-class SumsOver(ABC):
+class SumsOver(metaclass=_Inherited):
     """A site is summed over instead of drawn: the program runs at each point of a grid."""
 
     @abstractmethod
@@ -78,7 +84,7 @@ class SumsOver(ABC):
         """Log weight of the values at grid ``index``, shape batch, with a graph to the parameters."""
 
 
-class SharesNoise(ABC):
+class SharesNoise(metaclass=_Inherited):
     """Its particles may share noise: as ``draws`` says, or not at all where that is None."""
 
     draws: Draws | None
@@ -88,7 +94,7 @@ class SharesNoise(ABC):
         """Draw a value from uniform noise of its shape, batch + event."""
 
 
-class RunsAgain(ABC):
+class RunsAgain(metaclass=_Inherited):
     """A baseline that is a cost of the program itself, run again with other values at the site."""
 
     @abstractmethod

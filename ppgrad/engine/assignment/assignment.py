@@ -139,8 +139,10 @@ class Assignment:
     def modules(self) -> list[torch.nn.Module]:
         """The modules that the estimators train by losses of their own."""
         mapped = [] if self._sites is None or callable(self._sites) else [*self._sites.values()]
-        learning = [member for member in (self._default, *mapped, *self._met.values()) if isinstance(member, Learns)]
-        found = {id(module): module for member in learning for module in member.modules()}
+        found: dict[int, torch.nn.Module] = {}
+        for member in (self._default, *mapped, *self._met.values()):
+            if isinstance(member, Learns):
+                found |= {id(module): module for module in member.modules()}
         return list(found.values())
 
 
