@@ -1,6 +1,6 @@
 """Estimators, one a file. A new one is a file and a line here."""
 
-from ppgrad.core.estimator import Estimator
+from ppgrad.core import Estimator
 from ppgrad.estimators.arm import ARM
 from ppgrad.estimators.disarm import DisARM
 from ppgrad.estimators.double_control_variate import DoubleControlVariate

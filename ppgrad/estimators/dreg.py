@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from pyro.distributions import TorchDistribution
-from torch import Tensor
 
-from ppgrad.core import Estimator, Facts, Sample, SiteInfo
-from ppgrad.core.distributions import detached, not_reparameterized
+from ppgrad.core import Estimator, Facts, Needs, Sample, SiteInfo
+from ppgrad.core.distributions import not_reparameterized
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class DReG(Estimator):
         assumes="the cost does not jump",
         reparameterized=True,
     )
-    stops_parameters: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(fixed_density=True, fixed_parameters=True)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -48,7 +47,3 @@ class DReG(Estimator):
 
     def sample(self, fn: TorchDistribution) -> Sample:
         return Sample(fn.rsample())
-
-    def log_prob(self, fn: TorchDistribution, value: Tensor) -> Tensor:
-        log_prob: Tensor = detached(fn).log_prob(value)
-        return log_prob

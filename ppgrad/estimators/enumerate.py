@@ -11,7 +11,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Independent
 
-from ppgrad.core import Estimator, Facts, SiteInfo
+from ppgrad.core import Estimator, Facts, SiteInfo, SumsOver
 from ppgrad.core.distributions import distribution_name, without_mask
 
 MOST = 10**6
@@ -19,7 +19,7 @@ MOST = 10**6
 
 
 @dataclass(frozen=True)
-class Enumerate(Estimator):
+class Enumerate(Estimator, SumsOver):
     """∇ Σ_v p(v) f(v): the site is summed out, so that it adds no variance.
 
     The program runs once for every joint value of all its enumerated sites, as branches of one

@@ -10,7 +10,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Learns, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.distributions import (
     distribution_name,
     element,
@@ -30,7 +30,7 @@ from ppgrad.estimators.discrete.relaxation import (
 
 
 @dataclass(frozen=True)
-class RELAX(Estimator):
+class RELAX(Estimator, Learns):
     """[f(b) − c(z̃)] ∇log p(b) + ∇c(z) − ∇c(z̃), c a network; of a continuous site LAX: [f(x) − c(x)] ∇log p(x) + ∇c(x).
 
     z are the Gumbel-perturbed logits of a discrete site, b their argmax, z̃ is z drawn again given b.

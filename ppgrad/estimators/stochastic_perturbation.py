@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Bernoulli, Binomial, Categorical, Geometric, OneHotCategorical, Poisson
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.distributions import distribution_name, element, sampled
 from ppgrad.estimators.discrete.contrast import contrast, with_weights
 from ppgrad.estimators.discrete.elements import index_of, log_probabilities, value_at
@@ -40,7 +40,7 @@ class StochasticPerturbation(Estimator):
     facts: ClassVar[Facts] = Facts(
         source="Arya et al. (2022), Automatic Differentiation of Programs with Discrete Randomness, section 2"
     )
-    element_by_element: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, element_by_element=True)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

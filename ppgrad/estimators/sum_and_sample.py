@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import at_least
 from ppgrad.core.distributions import over_event, sampled
 from ppgrad.estimators.discrete.contrast import per_element
@@ -40,7 +40,7 @@ class SumAndSample(Estimator):
     facts: ClassVar[Facts] = Facts(
         source="Liu et al. (2019), Rao-Blackwellized Stochastic Gradients for Discrete Distributions, section 3"
     )
-    element_by_element: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, element_by_element=True)
 
     k: int = 1
 

@@ -11,7 +11,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import at_least, within
 from ppgrad.core.distributions import over_event
 from ppgrad.estimators.discrete.contrast import per_element
@@ -48,7 +48,7 @@ class UnorderedSet(Estimator):
         source="Kool et al. (2020), Estimating Gradients for Discrete Random Variables by Sampling without "
         "Replacement, section 4"
     )
-    element_by_element: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, element_by_element=True)
 
     k: int = 2
 

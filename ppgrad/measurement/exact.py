@@ -13,7 +13,7 @@ from pyro import distributions as dist
 from torch import Tensor
 from torch.distributions import Independent, TransformedDistribution
 
-from ppgrad.core import CannotBeExact, Estimator, Facts, InvalidInput, SiteInfo
+from ppgrad.core import CannotBeExact, Estimator, Facts, InvalidInput, SiteInfo, SumsOver
 from ppgrad.core.distributions import distribution_name, tensor_of, without_mask
 from ppgrad.engine.checking.first_run import Prepared, program_elements, traces
 from ppgrad.engine.program.program import program_of
@@ -130,7 +130,7 @@ def _check_agreement(first: dict[str, Tensor], second: dict[str, Tensor], what: 
 
 
 @dataclass(frozen=True)
-class GaussHermite(Estimator):
+class GaussHermite(Estimator, SumsOver):
     """Σ_i w_i f(x_i) ∇ log p(x_i) at the nodes x_i of a Gauss–Hermite rule.
 
     A product rule over the elements of an event: ``nodes`` to the power of their number. Serves

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ppgrad.core import Estimator, Memory, Pilot, PpgradError
+from ppgrad.core import Calibrates, Estimator, Memory, Pilot, PpgradError
 from ppgrad.core.generators import aside, random_state, set_random_state
 from ppgrad.engine.checking.first_run import Prepared, where_the_cost_jumps
 from ppgrad.engine.running.executor import Executor
@@ -40,7 +40,8 @@ class Estimates(Protocol):
 
 def calibrated(objective: Estimates, prepared: Prepared) -> dict[str, Memory]:
     """The gates of every site that has some, from runs that no caller sees."""
-    sites = {name: member for name, member in prepared.executor.assignment.served() if member.gates}
+    served = prepared.executor.assignment.served()
+    sites = {name: member for name, member in served if isinstance(member, Calibrates) and member.gates}
     if not sites or not prepared.parameters:
         return {}
     with aside(), torch.enable_grad():
@@ -57,7 +58,8 @@ def calibrated(objective: Estimates, prepared: Prepared) -> dict[str, Memory]:
 def recalled(objective: Estimates, prepared: Prepared) -> dict[str, Memory]:
     """What the objective remembers; where it remembers no gates, those of a calibration."""
     remembered = objective.memory
-    gated = [(name, member.gates) for name, member in prepared.executor.assignment.served() if member.gates]
+    served = prepared.executor.assignment.served()
+    gated = [(name, member.gates) for name, member in served if isinstance(member, Calibrates) and member.gates]
     if all(set(gates) & set(remembered.get(name, {})) for name, gates in gated):
         return remembered
     fresh = calibrated(objective, prepared)

@@ -44,7 +44,7 @@ def _terms(record: Record) -> tuple[Tensor, Tensor]:
     """c̄, and r − r̄ + ℓ̄, of each lane."""
     still, rest = [], []
     for entry in record.entries:
-        twice = entry.estimator is not None and entry.estimator.stops_parameters
+        twice = entry.estimator is not None and entry.estimator.needs.fixed_parameters
         if entry.cost is not None and not twice:
             rest.append(entry.cost)
         if entry.stopped is None:
@@ -59,10 +59,10 @@ def _terms(record: Record) -> tuple[Tensor, Tensor]:
 
 
 def _check(record: Record) -> None:
-    twice = [e for e in record.entries if e.estimator is not None and e.estimator.stops_parameters]
+    twice = [e for e in record.entries if e.estimator is not None and e.estimator.needs.fixed_parameters]
     for entry in record.entries if twice else ():
         estimator = entry.estimator
-        if estimator is not None and estimator.facts.reparameterized and not estimator.stops_parameters:
+        if estimator is not None and estimator.facts.reparameterized and not estimator.needs.fixed_parameters:
             name = type(twice[0].estimator).__name__
             raise Unsupported(
                 f"{name} at site '{twice[0].name}' and {type(estimator).__name__} at site '{entry.name}' cannot share "

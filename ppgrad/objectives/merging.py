@@ -23,7 +23,7 @@ def merged(served: Sequence[Served]) -> tuple[Served, ...]:
     groups: dict[Any, list[Served]] = {}
     for draw, signal, estimator in served:
         key: Any = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
-        if estimator.looks_ahead:
+        if estimator.needs.chain:
             key = (len(groups),)
         groups.setdefault(key, []).append((draw, signal, estimator))
     return tuple(group[0] if len(group) == 1 else _joined(group) for group in groups.values())

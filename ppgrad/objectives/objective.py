@@ -13,7 +13,7 @@ from pyro.infer.elbo import ELBOModule
 from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
 
-from ppgrad.core import Estimator, Facts, InvalidInput, InvalidProgram, Memory
+from ppgrad.core import Estimator, Facts, InvalidInput, InvalidProgram, Learns, Memory, Remembers
 from ppgrad.core.draw import total
 from ppgrad.core.garbage import OldObjectsKept
 from ppgrad.core.generators import draws_up_front
@@ -314,9 +314,9 @@ class Objective(PyroELBO):
         surrogate, learned = estimate.surrogate, dict(memory)
         for draw, signal, estimator in estimate.served:
             remembered = learned.get(draw.name, {})
-            own = estimator.own_loss(draw, signal, remembered)
+            own = estimator.own_loss(draw, signal, remembered) if isinstance(estimator, Learns) else None
             surrogate = surrogate if own is None else surrogate + own
-            updated = estimator.update(draw, signal, remembered)
+            updated = estimator.update(draw, signal, remembered) if isinstance(estimator, Remembers) else remembered
             if updated is not remembered:
                 learned[draw.name] = updated
         return surrogate, learned

@@ -17,13 +17,13 @@ def surrogates(served: Sequence[Served], memories: Mapping[str, Memory]) -> list
     """The surrogate of every draw that has one.
 
     Draws that one estimator serves in the same plates stand side by side along the second lane dimension,
-    if the estimator `joins_steps`: a chain of many steps then costs little more than one step.
+    if the estimator's needs say ``joins_steps``: a chain of many steps then costs little more than one step.
     """
     terms = []
     stacks = not draws_up_front()  # a compiler fuses what is not stacked
     groups: dict[Any, list[Served]] = {}
     for draw, signal, estimator in served:
-        if stacks and estimator.joins_steps and signal.lies_in(draw.log_prob.shape[:2]):
+        if stacks and estimator.needs.joins_steps and signal.lies_in(draw.log_prob.shape[:2]):
             key = (id(estimator), draw.plates, draw.log_prob.shape, draw.log_prob.dtype, draw.log_prob.device)
             groups.setdefault(key, []).append((draw, signal, estimator))
         else:

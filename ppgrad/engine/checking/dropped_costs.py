@@ -51,7 +51,7 @@ def check_no_cost_dropped(
     """
     sites, estimators = sites_of(*traces, sampler), dict(executor.assignment.served())
     pathwise = [site for site in sites if site.is_random and _is_pathwise(site, estimators)]
-    movable = [s for s in pathwise if s.name not in known and not estimators[s.name].leaves_support]
+    movable = [s for s in pathwise if s.name not in known and not estimators[s.name].needs.outside_support]
     if not movable:
         return
     later = sites[sites.index(movable[0]) + 1 :]

@@ -86,9 +86,9 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
             if site.drawn is not None and site.drawn.alternatives:
                 executor.alternatives.setdefault(site.name, site.drawn.alternatives)  # at least
         changed = [site for site in sites if site.drawn is not None and site.drawn.alternatives]
-        relaxed = [site for site in changed if site.estimator is not None and site.estimator.relaxes]
+        relaxed = [site for site in changed if site.estimator is not None and site.estimator.needs.relaxed]
         for site in changed:
-            if site.estimator is not None and (site.estimator.relaxes or site.estimator.differentiates):
+            if site.estimator is not None and (site.estimator.needs.relaxed or site.estimator.needs.slopes):
                 lines = max(1, min(3, 24 // len(relaxed))) if site in relaxed else 0
                 _check_relaxed(executor, site, lines)
         registered = announced([guide_trace, model_trace])

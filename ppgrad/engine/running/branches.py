@@ -91,11 +91,11 @@ def attach_alternatives(
             continue
         coupled: Plates = frozenset()
         elements: list[Tensor | None] = [None]
-        if estimator.element_by_element:
+        if estimator.needs.element_by_element:
             coupled = site.plates if couples_lanes else record.dependence.coupled(i)
             elements = list(_elements(site, coupled, run.tensors[i]["value"].device))
         count(site.name, drawn.alternatives * len(elements))
-        if couples_lanes and estimator.relaxes:
+        if couples_lanes and estimator.needs.relaxed:
             _check_no_scores_later(site, estimator, record.entries[i + 1 :])
         scope = _Scope(site, site.plates if couples_lanes else coupled, estimator)
         kept = run.tensors[i]
@@ -106,16 +106,16 @@ def attach_alternatives(
         for alternative in range(drawn.alternatives):
             branches = [Branch(site.name, alternative, mask) for mask in elements]
             with _relaxation_explained(site, estimator) if explains else nullcontext():
-                if estimator.differentiates:
+                if estimator.needs.slopes:
                     costs, gradient = _differentiated(branches[0], scope, replay, like, in_vmap)
                     kept["gradients"].append(gradient)
                 else:
-                    with torch.set_grad_enabled(torch.is_grad_enabled() and estimator.relaxes):
+                    with torch.set_grad_enabled(torch.is_grad_enabled() and estimator.needs.relaxed):
                         costs = [scope.downstream(replay(branch)) for branch in branches]
             kept["alternatives"].append(
                 _assembled(elements, [scope.reduced(parts, kept["log_prob"]) for parts in costs])
             )
-            if estimator.relaxes:
+            if estimator.needs.relaxed:
                 kept["relaxed"].append(_total(costs[0], kept["log_prob"]))
 
 
@@ -137,7 +137,7 @@ def _relaxation_explained(site: Site, estimator: Estimator) -> Iterator[None]:
     except PpgradError:
         raise
     except Exception as error:
-        if not (estimator.relaxes or estimator.differentiates):
+        if not (estimator.needs.relaxed or estimator.needs.slopes):
             raise
         raise Unsupported(cannot_relax(site.name, estimator, error)) from error
 
@@ -185,8 +185,8 @@ class _Scope:
     def __init__(self, site: Site, coupled: Plates, estimator: Estimator):
         self._site = site
         self._plates = site.plates - coupled
-        self._by_element = estimator.element_by_element
-        self._relaxes = estimator.relaxes
+        self._by_element = estimator.needs.element_by_element
+        self._relaxes = estimator.needs.relaxed
         self._batch = len(site.fn.batch_shape)
 
     def downstream(self, record: ReplayedRecord) -> Sums:

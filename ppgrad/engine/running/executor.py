@@ -384,7 +384,7 @@ def structure_of_run(run: Run) -> tuple[Structure, ...]:
 
 
 def _stops(site: Site) -> bool:
-    return site.estimator is not None and site.estimator.stops_parameters
+    return site.estimator is not None and site.estimator.needs.fixed_parameters
 
 
 def _first(lanes: Mapping[str, Tensor]) -> dict[str, Tensor]:

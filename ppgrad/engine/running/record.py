@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from ppgrad.core import Draw, Estimator, InvalidProgram, Plates, Signal, sum_plates
+from ppgrad.core import Draw, Estimator, InvalidProgram, Plates, Signal, SumsOver, sum_plates
 from ppgrad.core.draw import Chain
 from ppgrad.engine.dependence.dependence import Dependence, SequencePath
 from ppgrad.engine.dependence.sums import Sums, members
@@ -118,7 +118,7 @@ class Record:
                 entry.gradients,
                 like=entry.draw.log_prob,
             )
-            if entry.estimator.looks_ahead:  # for the others draws and signals would hold each other in memory
+            if entry.estimator.needs.chain:  # for the others draws and signals would hold each other in memory
                 chains.setdefault((entry.estimator, entry.plates), Chain()).append(entry.draw, signal)
             served.append((entry.draw, signal, entry.estimator))
         return served
@@ -156,7 +156,7 @@ def _kept(site: Site, cost: Tensor | None) -> dict[str, Any]:
     if site.is_random and site.active is not None:
         tensors["active"] = site.active.expand(site.fn.batch_shape)
     estimator, drawn = site.estimator, site.drawn
-    if estimator is not None and drawn is not None and drawn.grid_index is not None:
+    if drawn is not None and drawn.grid_index is not None and isinstance(estimator, SumsOver):
         tensors["log_weight"] = estimator.grid_log_weight(site.fn, site.value, drawn.grid_index)
     elif drawn is not None and _is_scored(site):
         tensors |= {"value": site.value, "log_prob": _at_least_single(site.density), "extras": dict(drawn.extras)}

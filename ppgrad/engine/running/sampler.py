@@ -11,7 +11,7 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppgrad.core import Estimator, Memory, Plates, Sample
+from ppgrad.core import Estimator, InvalidAssignment, Memory, Plates, Sample, SharesNoise, SumsOver, Tunes
 from ppgrad.core.distributions import is_deterministic, unvalidated
 from ppgrad.engine.assignment.assignment import Assignment
 from ppgrad.engine.running.shared_noise import NoiseSite, noise_site
@@ -110,11 +110,13 @@ class Sampler(Messenger):
         if estimator is None:
             self.drawn[name] = PLAIN
             return
-        estimator = estimator.tuned(self._memory.get(name, {}))
-        points = estimator.grid(fn)
-        if points is None:
+        if isinstance(estimator, Tunes):
+            estimator = estimator.tuned(self._memory.get(name, {}))
+        if not isinstance(estimator, SumsOver):
             sample = self._sample(estimator, name, fn)
             count = 0 if sample.alternatives is None else len(sample.alternatives)
+            if count and not estimator.needs.alternatives:
+                raise InvalidAssignment(_undeclared(name, estimator))
             message["value"] = self._chosen(name, sample)
             changed = self._branch is not None and self._branch.site == name
             in_branch = self._branch is not None
@@ -122,6 +124,7 @@ class Sampler(Messenger):
             if drawn.is_relaxed:
                 message["fn"] = unvalidated(fn)
         else:
+            points = estimator.grid(fn)
             if name not in self._grid:
                 raise GridGrew(name, len(points), points.device)
             index = self._grid[name]
@@ -132,7 +135,7 @@ class Sampler(Messenger):
         message["done"] = True
 
     def _sample(self, estimator: Estimator, name: str, fn: TorchDistribution) -> Sample:
-        if estimator.draws is None:
+        if not isinstance(estimator, SharesNoise) or estimator.draws is None:
             return estimator.sample(fn)
         if name not in self._uniforms:
             raise SharedNoise(name, noise_site(estimator.draws, fn))
@@ -148,3 +151,10 @@ class Sampler(Messenger):
         if branch.elements is None:
             return alternative
         return torch.where(branch.elements, alternative, sample.value)
+
+
+def _undeclared(name: str, estimator: Estimator) -> str:
+    return (
+        f"{type(estimator).__name__} hands out alternatives at site '{name}', and its needs say nothing of them. "
+        "Write into it: needs: ClassVar[Needs] = Needs(alternatives=True)."
+    )

@@ -12,7 +12,7 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidAssignment, Plate, Plates, SiteInfo
-from ppgrad.core.distributions import without_mask
+from ppgrad.core.distributions import detached, without_mask
 from ppgrad.engine.dependence.dependence import SequencePath
 from ppgrad.engine.dependence.order import AGAIN
 from ppgrad.estimators.discrete.relaxation import relaxed_log_prob
@@ -35,8 +35,8 @@ class Drawn(NamedTuple):
         """Whether the value may lie between those of the distribution."""
         if self.estimator is None:
             return False
-        changed = self.is_changed and (self.estimator.relaxes or self.estimator.differentiates)
-        return changed or self.estimator.leaves_support
+        needs = self.estimator.needs
+        return needs.outside_support or (self.is_changed and (needs.relaxed or needs.slopes))
 
 
 PLAIN = Drawn(None, {})
@@ -82,8 +82,9 @@ class Site:
     def _raw_log_prob(self) -> Tensor:
         if self.is_relaxed:
             return relaxed_log_prob(self.fn, self.value)
-        if self.kind == "draw" and self.estimator is not None and self.drawn is not None and not self.drawn.in_branch:
-            return self.estimator.log_prob(self.fn, self.value)  # the slope of a branch is that of the whole density
+        fixed = self.kind == "draw" and self.estimator is not None and self.estimator.needs.fixed_density
+        if fixed and self.drawn is not None and not self.drawn.in_branch:
+            return detached(self.fn).log_prob(self.value)  # the slope of a branch is that of the whole density
         return self.fn.log_prob(self.value)
 
     @property

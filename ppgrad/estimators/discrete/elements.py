@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Binomial, Categorical, OneHotCategorical
 
 from ppgrad.core.distributions import distribution_name, element, element_shape, without_mask
-from ppgrad.core.estimator import SiteInfo
+from ppgrad.core.site_info import SiteInfo
 
 LEAST_LOGIT = -1e4
 """The logit of what cannot happen: its probability is 0 in every precision, and it stays finite."""
