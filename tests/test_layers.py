@@ -7,6 +7,8 @@ import inspect
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,84 @@ def test_imports_run_one_way(source: Path) -> None:
     allowed = APART.get(room, SIBLINGS.get(room, set(ROOMS[: ROOMS.index(room)]))) | {room}
     extra = rooms_imported(source) - allowed
     assert not extra, f"{source.name} in {room} imports {extra}"
+
+
+def run_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and what is below it, functions too, without what only a type checker sees."""
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        below = node.orelse
+    else:
+        yield node
+        below = ast.iter_child_nodes(node)
+    for child in below:
+        yield from run_nodes(child)
+
+
+def modules_of(room: Path, root: Path) -> dict[str, Path]:
+    """The files of a room, in all of its folders, by the names that they are imported by."""
+    dotted = {".".join(source.relative_to(root).with_suffix("").parts): source for source in sorted(room.rglob("*.py"))}
+    return {name.removesuffix(".__init__"): source for name, source in dotted.items()}
+
+
+def import_circle(modules: dict[str, Path], nodes: Callable[[ast.AST], Iterator[ast.AST]] = run_nodes) -> list[str]:
+    """Modules each of which imports the next and the last of which is the first; none where there is no circle."""
+    imports = {}
+    for module, source in modules.items():
+        found = set()
+        for node in nodes(ast.parse(source.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{source} has a relative import"
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= {name if name in modules else str(node.module) for name in names}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+        imports[module] = found & modules.keys()
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))  # it lists each module before one that imports it
+    return []
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if (PACKAGE / room).is_dir()])
+def test_no_room_has_an_import_circle(room: str) -> None:
+    assert not import_circle(modules_of(PACKAGE / room, PACKAGE.parent))
+
+
+def test_a_comparison_is_data_that_does_not_know_its_pictures() -> None:
+    assert not import_circle(modules_of(PACKAGE / "analysis", PACKAGE.parent), ast.walk), "a type that runs up"
+
+
+@pytest.mark.parametrize(
+    ("last", "circle"),
+    [
+        ("from house.room.first import f", True),
+        ("import house.room.first", True),
+        ("from house.room import first", True),
+        ("from house.room import first as other", True),
+        ("from house import room", True),
+        ("def late():\n    from house.room.first import f", True),
+        ("class Late:\n    def late(self):\n        if True:\n            import house.room.first as first", True),
+        ("if TYPE_CHECKING:\n    pass\nelse:\n    from house.room.first import f", True),
+        ("if TYPE_CHECKING:\n    from house.room.first import f", False),
+        ("if typing.TYPE_CHECKING:\n    from house.room.first import f", False),
+        ("from house.other import f", False),
+        ("from house.room.below import leaf", False),
+    ],
+)
+def test_an_import_circle_is_found(tmp_path: Path, last: str, circle: bool) -> None:
+    room = tmp_path / "house" / "room"
+    (room / "below").mkdir(parents=True)
+    (room / "__init__.py").write_text("from house.room.first import f")
+    (room / "first.py").write_text("from house.room.below.second import f")
+    (room / "below" / "__init__.py").write_text("")
+    (room / "below" / "leaf.py").write_text("")
+    (room / "below" / "second.py").write_text(last)
+    found = import_circle(modules_of(room, tmp_path))
+    assert bool(found) is circle
+    if circle:
+        assert found[0] == found[-1]
+        assert {"house.room.first", "house.room.below.second"} <= set(found)
 
 
 @pytest.mark.parametrize(

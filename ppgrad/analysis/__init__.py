@@ -1,7 +1,19 @@
 """Comparisons of gradient estimators: statistics, tables, ArviZ, pictures. Needs neither torch nor pyro."""
 
-from ppgrad.analysis.comparison import Comparison, EstimatorDraws
+from ppgrad.analysis.comparison import Comparison
+from ppgrad.analysis.comparison_data import ComparisonData, EstimatorDraws
 from ppgrad.analysis.history import History
 from ppgrad.analysis.statistics import Pair, Statistics, Tail, describe, paired, pareto_khat
 
-__all__ = ["Comparison", "EstimatorDraws", "History", "Pair", "Statistics", "Tail", "describe", "paired", "pareto_khat"]
+__all__ = [
+    "Comparison",
+    "ComparisonData",
+    "EstimatorDraws",
+    "History",
+    "Pair",
+    "Statistics",
+    "Tail",
+    "describe",
+    "paired",
+    "pareto_khat",
+]

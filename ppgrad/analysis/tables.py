@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ppgrad.analysis.comparison_data import ComparisonData
 from ppgrad.analysis.statistics import Array, paired, pareto_khat, total_variance, variance_ratio
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-    from ppgrad.analysis.comparison import Comparison
 
 Places = NDArray[np.intp]
 
@@ -21,7 +20,7 @@ DOUBT = 1e-4
 """A p-value below it counts as a bias that was found."""
 
 
-def summary(comparison: Comparison, limit: int | None) -> DataFrame:
+def summary(comparison: ComparisonData, limit: int | None = 1000) -> DataFrame:
     """See `Comparison.summary`."""
     import pandas
 
@@ -50,7 +49,7 @@ def summary(comparison: Comparison, limit: int | None) -> DataFrame:
     return table
 
 
-def totals(comparison: Comparison) -> DataFrame:
+def totals(comparison: ComparisonData) -> DataFrame:
     """See `Comparison.totals`."""
     import pandas
 
@@ -86,7 +85,7 @@ def totals(comparison: Comparison) -> DataFrame:
     return table
 
 
-def pairs(comparison: Comparison) -> DataFrame:
+def pairs(comparison: ComparisonData) -> DataFrame:
     """See `Comparison.pairs`."""
     import pandas
 
@@ -100,7 +99,7 @@ def pairs(comparison: Comparison) -> DataFrame:
     return pandas.DataFrame(rows, columns=columns).set_index(["first", "second"])
 
 
-def sentences(comparison: Comparison) -> list[str]:
+def sentences(comparison: ComparisonData) -> list[str]:
     """See `Comparison.sentences`."""
     table = totals(comparison)
     least = str(table.attrs["least"])
@@ -126,7 +125,7 @@ def sentences(comparison: Comparison) -> list[str]:
     return said
 
 
-def widest(comparison: Comparison, limit: int | None) -> Places:
+def widest(comparison: ComparisonData, limit: int | None) -> Places:
     """Places of at most ``limit`` components: those whose variance is largest, in their own order."""
     count = len(comparison.components)
     if limit is None or count <= limit:
@@ -141,7 +140,7 @@ def adjusted(p_values: Array) -> float:
     return float(min(1.0, known.min() * len(known))) if len(known) else float("nan")
 
 
-def _bias_sentences(comparison: Comparison, table: DataFrame) -> list[str]:
+def _bias_sentences(comparison: ComparisonData, table: DataFrame) -> list[str]:
     if comparison.reference is None:
         return ["There is no reference: nothing is said of bias."]
     found = table.index[table["p_value"] < DOUBT]
@@ -162,7 +161,7 @@ def _bias_sentences(comparison: Comparison, table: DataFrame) -> list[str]:
     return said
 
 
-def _differences(comparison: Comparison, first: str, second: str) -> tuple[float, float]:
+def _differences(comparison: ComparisonData, first: str, second: str) -> tuple[float, float]:
     """Largest |z| and smallest adjusted p-value of the paired mean differences."""
     found = [
         paired(comparison.estimators[first].draws[name], comparison.estimators[second].draws[name])
