@@ -16,7 +16,6 @@ from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.parameters import buffers_unchanged, check_named, param_store_unchanged
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.objectives import Objective
-from ppgrad.objectives.calibration import recalled
 
 
 @contextmanager
@@ -67,7 +66,7 @@ def gradient(
     check_objective(objective)
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = objective.prepare(model, guide, args, kwargs)
-        memory = recalled(objective, prepared)
+        memory = objective.recalled(prepared)
         step = objective.compiled_step(prepared, memory)
         if step is not None:
             return reversed_signs(prepared.parameters, step.gradients[: len(prepared.parameters)])

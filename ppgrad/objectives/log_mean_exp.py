@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ppgrad.engine.running.record import Record
-from ppgrad.objectives.doubly_reparameterized import doubly_reparameterized
-from ppgrad.objectives.joint import JointObjective, others_of_each
+from ppgrad.objectives._shared.doubly_reparameterized import doubly_reparameterized
+from ppgrad.objectives._shared.lanes import others_of_each
+from ppgrad.objectives.joint import JointObjective
 
 
 class LogMeanExp(JointObjective):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ppgrad.core import Unsupported
 from ppgrad.engine.running.record import Record
-from ppgrad.objectives.joint import total_of_lanes
+from ppgrad.objectives._shared.lanes import total_of_lanes
 
 
 def doubly_reparameterized(records: Sequence[Record], weights: Tensor, sharpness: float) -> Tensor:
