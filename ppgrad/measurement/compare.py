@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from ppgrad.analysis import Comparison, EstimatorDraws
 from ppgrad.baselines import LeaveOneOut
 from ppgrad.core import Estimator, InvalidInput
+from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.program import program_of
 from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
@@ -81,18 +82,7 @@ def compare(
                 bar.update()
             for label, objective in objectives.items():
                 bar.set_description(label)
-                replicate(objective, prepared[label], 2, seed, chunk_size)
-                found = replicate(objective, prepared[label], replicates, seed, chunk_size)
-                facts = [objective.facts, *(e.account for e in prepared[label].executor.assignment.used())]
-                biases = [fact for fact in facts if fact.biased]
-                estimators[label] = EstimatorDraws(
-                    draws=_arrays(found.draws),
-                    evaluations=found.evaluations,
-                    seconds=found.seconds,
-                    biased=bool(biases),
-                    order=", ".join(fact.order for fact in biases if fact.order),
-                    description=repr(objective),
-                )
+                estimators[label] = _measured(objective, prepared[label], replicates, seed, chunk_size)
                 bar.update()
     return Comparison(
         estimators=estimators,
@@ -101,6 +91,21 @@ def compare(
         reference_kind=kind,
         seed=seed,
         name=name,
+    )
+
+
+def _measured(objective: Objective, prepared: Prepared, replicates: int, seed: int, chunk_size: int) -> EstimatorDraws:
+    replicate(objective, prepared, 2, seed, chunk_size)
+    found = replicate(objective, prepared, replicates, seed, chunk_size)
+    facts = [objective.facts, *(e.account for e in prepared.executor.assignment.used())]
+    biases = [fact for fact in facts if fact.biased]
+    return EstimatorDraws(
+        draws=_arrays(found.draws),
+        evaluations=found.evaluations,
+        seconds=found.seconds,
+        biased=bool(biases),
+        order=", ".join(fact.order for fact in biases if fact.order),
+        description=repr(objective),
     )
 
 
