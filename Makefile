@@ -15,7 +15,7 @@ STAMP_STORCHASTIC := $(VENV_STORCHASTIC)/.installed
 VENV_SB3 := .venv-sb3
 STAMP_SB3 := $(VENV_SB3)/.installed
 
-.PHONY: demo test lint rooms test-arviz1 bench bench-environments bench-training clean
+.PHONY: demo test lint rooms stub test-arviz1 bench bench-environments bench-training clean
 
 demo: $(STAMP)
 	OMP_NUM_THREADS=1 $(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy \
@@ -34,6 +34,10 @@ lint: $(STAMP)
 # The picture of the rooms in CONTRIBUTING.md, from the imports.
 rooms:
 	$(PYTHON) tools/rooms.py
+
+# What a type checker reads of the public names, from ppgrad/__init__.py.
+stub:
+	$(PYTHON) tools/stub.py
 
 # The analysis room with ArviZ 1.x, on Python 3.12, without torch.
 test-arviz1:
