@@ -1,5 +1,7 @@
 # `make demo` and `make test` need Python 3.11 and pip, nothing else.
 PYTHON ?= python3.11
+# make test CONSTRAINTS=constraints-lowest.txt, or constraints-newest.txt, tests other dependencies than the pinned ones.
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 RUN := $(VENV)/bin/
 STAMP := $(VENV)/.installed
@@ -64,10 +66,10 @@ bench-training: $(STAMP) $(STAMP_SB3)
 	OMP_NUM_THREADS=1 $(RUN)python benchmarks/pendulum.py
 	OMP_NUM_THREADS=1 $(RUN)python benchmarks/discrete_vae.py
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(RUN)python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(RUN)python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch
+	$(RUN)python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
 	touch $@
 
 $(STAMP_SB3): constraints-sb3.txt
