@@ -53,6 +53,9 @@ def compare(
         name: what the pictures are titled with.
         progress: show a progress bar on a terminal.
 
+    Returns:
+        The replicates of each objective's gradient beside the reference, as NumPy arrays.
+
     Raises:
         InvalidInput: no objectives, or objectives of different kinds.
     """

@@ -54,6 +54,13 @@ def gradient(
         with respect to the unconstrained value, which is what Pyro's optimizers move. Zero where no
         gradient arrives.
 
+    Raises:
+        InvalidInput: ``objective`` is none.
+        InvalidProgram: the program is not one that the objective or Pyro accepts.
+        InvalidAssignment: the choice of estimators does not fit the sites, or names none.
+        Unsupported: an estimator cannot serve a site that it was chosen for.
+        NonFinite: a value, a density or a cost is NaN or infinite.
+
     >>> import pyro, torch, pyro.distributions as dist, ppgrad
     >>> def program():
     ...     loc = pyro.param("loc", torch.tensor(1.0))

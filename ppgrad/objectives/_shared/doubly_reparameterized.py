@@ -23,7 +23,7 @@ def doubly_reparameterized(records: Sequence[Record], weights: Tensor, sharpness
 
     Args:
         records: of all samples.
-        weights: w̃, normalised over the samples of a particle, ``(particles, K)``.
+        weights: w̃, normalized over the samples of a particle, ``(particles, K)``.
         sharpness: s; 1 for the importance-weighted bound.
 
     Raises:
