@@ -17,6 +17,7 @@ import ppgrad
 from ppgrad.baselines import all_baselines
 from ppgrad.core import Baseline, Estimator
 from ppgrad.estimators import all_estimators
+from tools.rooms import PAGE, imports_of, page_with_pictures, rooms_of
 
 PACKAGE = Path(ppgrad.__file__).parent
 
@@ -28,14 +29,20 @@ ROOMS = (
 APART = {"analysis": set()}
 SIBLINGS = {"estimators": {"core"}, "baselines": {"core"}, "policies": {"core"}, "envs": {"core", "sites"}}
 
+# What each room of the engine may import of the others.
+ENGINE = {
+    "program": set(),
+    "assignment": set(),
+    "dependence": set(),
+    "running": {"program", "assignment", "dependence"},
+    "checking": {"program", "assignment", "dependence", "running"},
+    "compiling": {"program", "running"},
+}
+
 
 def rooms_imported(source: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(source.read_text())):
-        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        found |= {name.split(".")[1] for name in names if name.startswith("ppgrad.")}
-    return found
+    modules = {name.split(".")[1] for name in imports_of(source) if name.startswith("ppgrad.")}
+    return modules & set(ROOMS)
 
 
 @pytest.mark.parametrize("source", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -126,6 +133,28 @@ def test_an_import_circle_is_found(tmp_path: Path, last: str, circle: bool) -> N
         assert {"house.room.first", "house.room.below.second"} <= set(found)
 
 
+def test_the_rooms_of_the_engine_import_one_way() -> None:
+    imported = rooms_of("ppgrad.engine")
+    assert set(imported) == set(ENGINE)
+    extra = {room: imported[room] - ENGINE[room] for room in ENGINE}
+    assert not any(extra.values()), extra
+
+
+def test_a_private_folder_is_known_to_its_own_room_alone() -> None:
+    for source in PACKAGE.rglob("*.py"):
+        for name in imports_of(source):
+            parts = name.split(".")
+            private = [i for i, part in enumerate(parts) if part.startswith("_") and i < len(parts) - 1]
+            if parts[0] == "ppgrad" and private:
+                room = PACKAGE.joinpath(*parts[1 : private[0]])
+                assert room in source.parents, f"{source.relative_to(PACKAGE)} imports {name}"
+
+
+def test_the_picture_of_the_rooms_is_what_the_imports_draw() -> None:
+    page = PAGE.read_text()
+    assert page_with_pictures(page) == page, "write: make rooms"
+
+
 @pytest.mark.parametrize(
     ("folder", "base", "members"),
     [("estimators", Estimator, all_estimators()), ("baselines", Baseline, all_baselines())],
@@ -148,11 +177,6 @@ def test_every_public_name_is_documented() -> None:
     for name in ppgrad.__all__:
         value = getattr(ppgrad, name)
         assert name == "__version__" or inspect.getdoc(value), name
-
-
-def test_no_file_grows_past_one_idea() -> None:
-    for source in PACKAGE.rglob("*.py"):
-        assert len(source.read_text().splitlines()) <= 400, source
 
 
 @pytest.mark.parametrize("command", [["-c", "import ppgrad"], ["-m", "ppgrad.cli", "--help"]], ids=["import", "help"])

@@ -16,6 +16,9 @@ from ppgrad.core.arguments import is_number
 class Constant(Baseline):
     """b = −``value``: ``value`` is the return (or the bound) that is expected.
 
+    Args:
+        value: a finite number.
+
     Raises:
         InvalidInput: ``value`` is no finite number.
 

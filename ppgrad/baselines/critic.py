@@ -26,6 +26,9 @@ class Critic(Baseline, Learns):
     Args:
         module: from the site's ``context`` to one number for each element of its plates.
 
+    Raises:
+        InvalidAssignment: ``module`` is no ``torch.nn.Module``.
+
     Source: Mnih & Gregor (2014), Neural variational inference, section 2.3.
     """
 

@@ -31,6 +31,10 @@ class GeneralizedAdvantage(Baseline, Learns):
         normalize: divide by the standard deviation of all active draws' advantages, after taking off their mean:
             another step size at each gradient, and so no unbiased estimate, whatever λ.
 
+    Raises:
+        InvalidAssignment: ``critic`` is no `Critic`.
+        InvalidInput: ``decay`` or ``steps`` is out of its range, or both are given.
+
     Source: Schulman et al. (2016), High-dimensional continuous control using generalized advantage
     estimation, eq. 16; n steps: Mnih et al. (2016), Asynchronous methods for deep reinforcement learning.
     """

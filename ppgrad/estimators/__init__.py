@@ -67,5 +67,10 @@ def all_estimators() -> tuple[type[Estimator], ...]:
      'GumbelRao', 'GumbelSoftmax', 'Interpolated', 'InverseVariance', 'LocalExpectation', 'MeasureValued',
      'MuProp', 'Pathwise', 'REBAR', 'RELAX', 'ReinMax', 'Rodeo', 'SPSA', 'ScoreFunction', 'StickingTheLanding',
      'StochasticPerturbation', 'StraightThrough', 'SumAndSample', 'UnorderedSet']
+
+    Returns:
+        The classes, each with `examples` of its instances.
+
+    Raises: nothing.
     """
     return tuple(globals()[name] for name in sorted(__all__) if name != "all_estimators")

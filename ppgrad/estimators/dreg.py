@@ -13,7 +13,7 @@ from ppgrad.core.distributions import not_reparameterized
 
 @dataclass(frozen=True)
 class DReG(Estimator):
-    """∇_φ E[log (1/K) Σ_k w_k] = E[Σ_k w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ], w̃ the normalised weights.
+    """∇_φ E[log (1/K) Σ_k w_k] = E[Σ_k w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ], w̃ the normalized weights.
 
     The weights' own dependence on φ, at a z_k held fixed, is reparameterized once more instead of
     differentiated. So the signal-to-noise ratio grows with K where that of `Pathwise` falls. It draws

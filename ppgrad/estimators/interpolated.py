@@ -40,7 +40,7 @@ class Interpolated(Estimator, Learns, Remembers, Calibrates):
     its gradient, and its score is weighted by 1 − α.
 
     Args:
-        alpha: α in [0, 1], the share of the pathwise gradient.
+        alpha: α in [0, 1], a scalar, the share of the pathwise gradient.
         score: the score function, with its baseline.
         pathwise: the pathwise estimator.
 

@@ -45,6 +45,9 @@ class RELAX(Estimator, Learns):
 
     Needs Bernoulli, Categorical or OneHotCategorical elements, or a reparameterized distribution.
 
+    Raises:
+        InvalidAssignment: ``module`` is no ``torch.nn.Module``.
+
     Source: Grathwohl et al. (2018), Backpropagation through the void, eq. 8 (LAX) and eq. 10.
     """
 

@@ -30,6 +30,9 @@ class Rodeo(Estimator, Learns):
 
     Needs two particles, Bernoulli elements, and a program that is differentiable in them.
 
+    Raises:
+        InvalidAssignment: ``module`` is neither a ``torch.nn.Module`` nor None.
+
     Source: Shi, Zhou, Hwang, Titsias & Mackey (2022), Gradient estimation with discrete Stein
     operators, eq. 15 and section 4.2.
     """

@@ -51,6 +51,9 @@ class ScoreFunction(Estimator, SharesNoise, Learns, Remembers, Calibrates):
     Refuses a support that moves with a parameter (the score misses the boundary's term: for
     U(0, θ) it even has the wrong sign) and a density that cannot be evaluated at a given value.
 
+    Raises:
+        InvalidAssignment: ``baseline`` is no baseline's instance, or ``draws`` none of the two.
+
     Source: Williams (1992), Simple statistical gradient-following algorithms, eq. 4.
     """
 

@@ -51,7 +51,7 @@ def exact_gradient(
         model, guide, args, kwargs: as for `gradient`.
 
     Returns:
-        ``{parameter name: gradient}``.
+        ``{parameter name: gradient}``, each of its parameter's shape.
 
     Raises:
         CannotBeExact: a site of another kind, too many branches, a subsampled plate, randomness

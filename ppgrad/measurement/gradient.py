@@ -16,7 +16,6 @@ from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.parameters import buffers_unchanged, check_named, param_store_unchanged
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.objectives import Objective
-from ppgrad.objectives.calibration import recalled
 
 
 @contextmanager
@@ -55,6 +54,13 @@ def gradient(
         with respect to the unconstrained value, which is what Pyro's optimizers move. Zero where no
         gradient arrives.
 
+    Raises:
+        InvalidInput: ``objective`` is none.
+        InvalidProgram: the program is not one that the objective or Pyro accepts.
+        InvalidAssignment: the choice of estimators does not fit the sites, or names none.
+        Unsupported: an estimator cannot serve a site that it was chosen for.
+        NonFinite: a value, a density or a cost is NaN or infinite.
+
     >>> import pyro, torch, pyro.distributions as dist, ppgrad
     >>> def program():
     ...     loc = pyro.param("loc", torch.tensor(1.0))
@@ -67,7 +73,7 @@ def gradient(
     check_objective(objective)
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = objective.prepare(model, guide, args, kwargs)
-        memory = recalled(objective, prepared)
+        memory = objective.recalled(prepared)
         step = objective.compiled_step(prepared, memory)
         if step is not None:
             return reversed_signs(prepared.parameters, step.gradients[: len(prepared.parameters)])

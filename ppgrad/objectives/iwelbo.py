@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.site import Site
+from ppgrad.objectives._shared.requirements import needs_guide
 from ppgrad.objectives.log_mean_exp import LogMeanExp
-from ppgrad.objectives.objective import needs_guide
 
 
 class IWELBO(LogMeanExp):

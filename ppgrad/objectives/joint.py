@@ -9,11 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidInput, Signal, Unsupported, sum_lane
+from ppgrad.core import Estimator, Signal
 from ppgrad.engine.running.record import Record, Served
 from ppgrad.engine.running.sampler import Sizes
-from ppgrad.objectives.dice import Memories, joint_dice
-from ppgrad.objectives.merging import merged
+from ppgrad.objectives._shared.dice import Memories, joint_dice
+from ppgrad.objectives._shared.lanes import lanes_of, total_of_lanes
+from ppgrad.objectives._shared.merging import merged
+from ppgrad.objectives._shared.options import check_count
+from ppgrad.objectives._shared.requirements import check_nothing_is_summed_over
 from ppgrad.objectives.objective import Objective
 
 
@@ -36,9 +39,7 @@ class JointObjective(Objective):
     couples_lanes: ClassVar[bool] = True
 
     def __init__(self, estimator: Estimator | None = None, *, num_importance: int = 8, **options: Any):
-        if isinstance(num_importance, bool) or not isinstance(num_importance, int) or num_importance < 1:
-            name = type(self).__name__
-            raise InvalidInput(f"{name}(num_importance={num_importance!r}): num_importance is an integer from 1 up.")
+        check_count(type(self), "num_importance", num_importance)
         self.num_importance = num_importance
         super().__init__(estimator, **options)
 
@@ -162,32 +163,3 @@ class _Group:
             return self._objective.replaced(self._costs, own + change)
         index = torch.arange(self._costs.numel(), device=change.device)[lanes]
         return self._objective.replaced(self._costs, own + everywhere.index_add(1, index, change))[:, lanes]
-
-
-def others_of_each(costs: Tensor) -> Tensor:
-    """For each of K runs the costs of the others, ``(…, K)`` to ``(…, K, K − 1)``."""
-    size = costs.shape[-1]
-    first = torch.arange(size, device=costs.device)
-    index = (first.unsqueeze(-1) + first[1:]) % size
-    return costs[..., index]
-
-
-def lanes_of(record: Record) -> int:
-    """How many lanes a record holds."""
-    return len(total_of_lanes(record.costs))
-
-
-def total_of_lanes(costs: Sequence[Tensor]) -> Tensor:
-    """The sum of the costs of each lane, shape ``(lanes,)``."""
-    return torch.stack([sum_lane(cost) for cost in costs]).sum(0).reshape(-1)
-
-
-def check_nothing_is_summed_over(record: Record, objective: str) -> None:
-    """Raise if a site is summed over: the objective is no sum over its values."""
-    for entry in record.entries:
-        if entry.is_summed_over:
-            raise Unsupported(
-                f"{type(entry.estimator).__name__} cannot serve site '{entry.name}': {objective} is no sum over the "
-                f"values of a site.\nChoose ScoreFunction(VIMCO()), LocalExpectation() or DisARM() for it: "
-                f"sites={{'{entry.name}': ScoreFunction(VIMCO())}}."
-            )

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from ppgrad.engine.running.record import Record
-from ppgrad.objectives.doubly_reparameterized import doubly_reparameterized
-from ppgrad.objectives.joint import JointObjective, others_of_each
+from ppgrad.objectives._shared.doubly_reparameterized import doubly_reparameterized
+from ppgrad.objectives._shared.lanes import others_of_each
+from ppgrad.objectives.joint import JointObjective
 
 
 class LogMeanExp(JointObjective):
     """J_K = E[(1/s) log (1/K) Σ_k exp(s g_k)], g_k the gain (minus the cost) of the k-th of K runs.
 
     The signal of every draw of every run is the whole of J_K, since each g_k acts on all of it; the
-    direct term is Σ_k w̃_k ∇g_k with w̃ the normalised weights. Abstract.
+    direct term is Σ_k w̃_k ∇g_k with w̃ the normalized weights. Abstract.
 
     Args:
         estimator: serves every site that nothing else chooses for. ``ScoreFunction(VIMCO())`` compares

@@ -11,9 +11,9 @@ from ppgrad.core import Estimator, InvalidInput
 from ppgrad.core.arguments import finite
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.site import Site
+from ppgrad.objectives._shared.requirements import needs_guide
 from ppgrad.objectives.iwelbo import importance_costs
 from ppgrad.objectives.log_mean_exp import LogMeanExp
-from ppgrad.objectives.objective import needs_guide
 
 
 class RenyiELBO(LogMeanExp):

@@ -11,10 +11,10 @@ from torch import Tensor
 from ppgrad.core import Estimator, Facts, InvalidInput, sum_lane
 from ppgrad.engine.running.record import Record, Served
 from ppgrad.estimators import ScoreFunction
+from ppgrad.objectives._shared.lanes import total_of_lanes
+from ppgrad.objectives._shared.requirements import check_only_scores
 from ppgrad.objectives.elbo import ELBO
-from ppgrad.objectives.joint import total_of_lanes
 from ppgrad.objectives.objective import Objective
-from ppgrad.objectives.only_scores import check_only_scores
 
 
 class VarGrad(ELBO):

@@ -11,8 +11,7 @@ from ppgrad.core import Memory
 from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.running.record import Served
 from ppgrad.estimators import InverseVariance, ScoreFunction
-from ppgrad.objectives.objective import Estimate
-from ppgrad.objectives.surrogates import surrogates
+from ppgrad.objectives import Estimate, surrogates
 
 
 @torch.no_grad()

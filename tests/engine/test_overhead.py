@@ -20,7 +20,7 @@ from ppgrad import ELBO, Constant, ExpectedReturn, LeaveOneOut, NonFinite, Pathw
 from ppgrad.core.generators import forked
 from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.measurement.gradient import ascent
-from ppgrad.objectives.surrogates import surrogates
+from ppgrad.objectives import surrogates
 from ppgrad.testing.problems import parameters
 
 EPISODES = 4

@@ -1,4 +1,4 @@
-"""Options that no objective has, and what was meant."""
+"""The options of an objective: counts, and those that no objective has."""
 
 from __future__ import annotations
 
@@ -28,3 +28,9 @@ def check_options(kind: type[PyroELBO], given: Mapping[str, Any]) -> None:
             raise InvalidInput(
                 f"{kind.__name__}({name}=…): there is no such option. Write {close[0] if close else ', '.join(words)}."
             )
+
+
+def check_count(kind: type[PyroELBO], name: str, value: Any) -> None:
+    """Raise if an option is no integer from 1 up."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidInput(f"{kind.__name__}({name}={value!r}): {name} is an integer from 1 up.")

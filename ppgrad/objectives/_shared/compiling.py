@@ -22,6 +22,7 @@ from ppgrad.engine.program.program import Program, is_data
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.lanes import LaneTensors, vectorized
 from ppgrad.engine.running.rewards import Rewards
+from ppgrad.objectives._shared.estimate import Estimate
 
 _REMEMBERED = 64
 """How many graphs an objective remembers."""
@@ -46,9 +47,7 @@ class Compilable(Protocol):
         token: Tensor | float = 0.0,
         replacements: Mapping[int, Tensor] | None = None,
         memory: Memories | None = None,
-    ) -> Any: ...
-
-    def learn(self, estimate: Any, memory: Memories) -> tuple[Tensor, dict[str, Memory]]: ...
+    ) -> Estimate: ...
 
 
 def check_compile(name: str, value: Any) -> None:
@@ -78,6 +77,18 @@ class Step:
     memory: dict[str, Memory]
     rewards: Rewards
 
+    def accumulate(self) -> None:
+        """Add each gradient to its leaf's ``grad``."""
+        if self.leaves:  # the engine calls the leaves' hooks; torch.autograd.backward would check shapes first
+            run = torch.autograd.Variable._execution_engine.run_backward
+            run(tuple(self.leaves), tuple(self.gradients), False, False, (), accumulate_grad=True)
+
+    def differentiable_loss(self) -> Tensor:
+        """A scalar of the loss, with the gradient for each leaf."""
+        pairs = zip(self.leaves, self.gradients, strict=True)
+        terms = [((leaf - leaf.detach()) * found).sum() for leaf, found in pairs]
+        return self.loss + sum(terms) if terms else self.loss
+
 
 def _trained(prepared: Prepared) -> list[Tensor]:
     """The parameters of the program, and of the critics that are trained beside it."""
@@ -96,7 +107,7 @@ def compiled_step(objective: Compilable, prepared: Prepared, memory: Memories) -
         replacements = {id(old): new for old, new in zip(originals, parameters, strict=True)}
         with _traceable(prepared.executor, arguments), LaneTensors(0.0, replacements):
             estimate = objective.estimate(prepared.executor, 0.0, replacements, memory)
-            surrogate, learned = objective.learn(estimate, memory)
+            surrogate, learned = estimate.learned_from(memory)
             gradients = _gradients(surrogate, parameters)
         rewards = estimate.rewards(prepared.executor.particles)
         counts[:] = rewards[3:]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ppgrad.core import Unsupported
 from ppgrad.engine.running.record import Record
-from ppgrad.objectives.joint import total_of_lanes
+from ppgrad.objectives._shared.lanes import total_of_lanes
 
 
 def doubly_reparameterized(records: Sequence[Record], weights: Tensor, sharpness: float) -> Tensor:
@@ -23,7 +23,7 @@ def doubly_reparameterized(records: Sequence[Record], weights: Tensor, sharpness
 
     Args:
         records: of all samples.
-        weights: w̃, normalised over the samples of a particle, ``(particles, K)``.
+        weights: w̃, normalized over the samples of a particle, ``(particles, K)``.
         sharpness: s; 1 for the importance-weighted bound.
 
     Raises:
