@@ -17,7 +17,7 @@ from ppgrad.core.folders import writable_folder
 from ppgrad.objectives import Objective
 from ppgrad.train import fit
 from ppgrad.train.logs import CSV
-from ppgrad.train.new_run import check_new
+from ppgrad.train.run_files import check_new
 
 STEPS = 1000
 PARTICLES = 8

@@ -70,6 +70,38 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+class RunCheckpoint:
+    """The checkpoint of one run, and the step that it is of.
+
+    Args:
+        path: the file, or None for none.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.step: int | None = None
+
+    def write(self, step: int, content: Mapping[str, Any]) -> None:
+        """Replace the file by one of ``step``.
+
+        Raises:
+            InvalidInput: it cannot be written; the message names the last good one.
+        """
+        if self.path is not None:
+            try:
+                write_checkpoint(self.path, content)
+            except InvalidInput as error:
+                raise InvalidInput(f"{error}{self.last_good}") from error
+        self.step = step
+
+    @property
+    def last_good(self) -> str:
+        """A sentence for the end of an error's message; empty before the first checkpoint."""
+        if self.path is None or self.step is None:
+            return ""
+        return f" The last good checkpoint, {self.path}, is of step {self.step}."
+
+
 def plain(tree: Any, where: str = "checkpoint") -> Any:
     """``tree`` with NumPy's numbers as Python's.
 

@@ -16,7 +16,7 @@ from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
 from ppgrad.measurement.gradient import pure
 from ppgrad.objectives import Objective
-from ppgrad.train.episodes import earned
+from ppgrad.train.metrics import episode_rewards
 
 Metrics = Mapping[str, float]
 
@@ -79,7 +79,7 @@ class Evaluation:
             prepared = self._objective.prepare(program.model, program.guide, program.args, program.kwargs)
             estimate = self._objective.estimate(prepared.executor)
             found = {"eval/loss": float(estimate.loss)}
-            rewards = earned(estimate.rewards(prepared.executor.particles))
+            rewards = episode_rewards(estimate.rewards(prepared.executor.particles))
             if rewards is not None:
                 found["eval/mean_reward"] = rewards.mean
             extra = {} if self._extra is None else self._extra()

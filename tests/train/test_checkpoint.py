@@ -22,7 +22,7 @@ from torch import nn
 import ppgrad
 from ppgrad import Critic, ExpectedReturn, InvalidInput, MovingAverage, Pathwise, ScoreFunction
 from ppgrad.train.checkpoint import checksum, read_checkpoint, write_checkpoint
-from ppgrad.train.generators import generators_state, restore_generators
+from ppgrad.train.state import generators_state, restore_generators
 
 fit = functools.partial(ppgrad.fit, progress=False)
 
