@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import gymnasium
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -126,6 +130,49 @@ def test_nothing_is_expected_after_a_terminal_state() -> None:
     with pyro.poutine.trace() as run:
         episodes = program()
     torch.testing.assert_close(run.trace.nodes["v_200"]["fn"].log_factor, 50.0 * episodes.truncated)
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 3, 4])
+def test_an_end_at_the_horizon_is_an_end(horizon: int) -> None:
+    """Episode n terminates after n steps: nothing is expected of one that ends in the last step."""
+    program = ppgrad.rollout(Countdown(), always(0), horizon, episodes=4, bootstrap=Fifty())
+    with pyro.poutine.trace() as run:
+        episodes = program()
+    lasts = torch.arange(1, 5) > horizon
+    torch.testing.assert_close(run.trace.nodes[f"v_{horizon}"]["fn"].log_factor, 50.0 * lasts)
+    assert episodes.terminated.tolist() == (~lasts).tolist()
+    earned = torch.arange(1.0, 5).clamp(max=horizon) + 150.0 * lasts
+    assert -ExpectedReturn(ScoreFunction()).loss(program, None) == pytest.approx(float(earned.sum()))
+
+
+class TwoSteps(gymnasium.Env[Any, Any]):
+    """Pays 1 a step and terminates after two of them."""
+
+    observation_space = gymnasium.spaces.Box(0.0, 2.0, (1,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return np.full(1, self.steps, np.float32), 1.0, self.steps == 2, False, {}
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 3])
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_an_end_at_the_time_limit_is_an_end(horizon: int, limit: int) -> None:
+    """The limit truncates an episode in the step in which it terminates, too."""
+    gymnasium.register("TwoSteps-v0", TwoSteps, disable_env_checker=True)
+    try:
+        with GymnasiumEnv("TwoSteps-v0", max_episode_steps=limit) as env:
+            program = ppgrad.rollout(env, Logits(1), horizon, episodes=3, bootstrap=Fifty())
+            earned = -ExpectedReturn(ScoreFunction()).loss(program, None) / 3
+    finally:
+        del gymnasium.registry["TwoSteps-v0"]
+    assert earned == pytest.approx(2.0 if min(horizon, limit) >= 2 else 51.0)
 
 
 def test_a_gradient_goes_through_the_state_that_is_valued() -> None:

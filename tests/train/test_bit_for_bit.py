@@ -25,6 +25,10 @@ from ppgrad import (
     NaturalGradient,
     ScoreFunction,
 )
+from ppgrad.objectives.calibration import EVERY
+from ppgrad.testing import Case
+from ppgrad.train.checkpoint import checksum
+from tests.engine.cases import one_problem_each
 from tests.train.programs import Policy, episode, fit, program, weights
 
 OPTIMIZERS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -92,6 +96,26 @@ def test_any_program_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
     assert all(torch.equal(ends[0][0][key], ends[1][0][key]) for key in ends[0][0])
     assert ends[0][1] == ends[1][1]
     pandas.testing.assert_series_equal(ends[0][2], ends[1][2], check_exact=True)
+
+
+GATED = [case for case in one_problem_each() if case.estimator.gates]
+"""Estimators that weigh what they know by held-out runs, which training makes again every so often."""
+
+
+@pytest.mark.parametrize("case", GATED, ids=lambda case: repr(case.estimator))
+@pytest.mark.parametrize("stop", [1, 3, EVERY + 2], ids=lambda stop: f"after {stop}")
+def test_gates_are_calibrated_at_the_same_steps(case: Case, stop: int, tmp_path: Path) -> None:
+    ends = []
+    for stops in ([EVERY + 3], [stop, EVERY + 3]):
+        for steps in stops:
+            pyro.clear_param_store()
+            objective, problem = case.objective, case.problem
+            fit(
+                objective, problem.model, problem.guide, problem.args, steps=steps, learning_rate=0.01,
+                checkpoint=tmp_path / f"{len(stops)}.pt", resume=True,
+            )  # fmt: skip
+        ends.append(checksum({"weights": weights(), **objective.learned()}))
+    assert ends[0] == ends[1]
 
 
 def test_a_critic_goes_on_bit_for_bit(tmp_path: Path) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pyro
 import pytest
 import torch
 from scipy.stats import ttest_1samp
 from torch import Tensor
 
-from ppgrad import (
-    ExpectedReturn,
-    ScoreFunction,
-)
+from ppgrad import ExpectedReturn, Pathwise, ScoreFunction
 from ppgrad.testing import SUITE_FAILURE_RATE
 from ppgrad.train.noise import DECAY, GradientNoise
 from tests.train.programs import fit, program
@@ -59,6 +57,18 @@ def test_the_reported_variance_is_unbiased_where_parameters_stand_still(count: i
     assert ttest_1samp(variances, float(deviation.square().sum())).pvalue > level
     assert ttest_1samp(signals, float(mean.square().sum())).pvalue > level
     assert ttest_1samp(variances, 1.2 * float(deviation.square().sum())).pvalue < level
+
+
+def test_training_that_stands_still_reports_the_variance_of_its_gradient() -> None:
+    """From the second step on; here 4 episodes of 2 (x − 3), with x of unit variance and two components."""
+    found = []
+    for seed in range(200):
+        pyro.clear_param_store()
+        history = fit(ExpectedReturn(Pathwise()), program, steps=2, learning_rate=0.0, seed=seed)
+        found.append(history.final["grad/variance"])
+    level = SUITE_FAILURE_RATE / 100
+    assert ttest_1samp(found, 2 * 4 * 4).pvalue > level
+    assert ttest_1samp(found, 1.6 * 2 * 4 * 4).pvalue < level
 
 
 def test_a_gradient_without_noise_has_no_variance() -> None:

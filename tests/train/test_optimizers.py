@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
-from ppgrad import (
-    ExpectedReturn,
-    Pathwise,
-)
+import ppgrad
+from ppgrad import Critic, ExpectedReturn, Pathwise, ScoreFunction
 from tests.train.programs import Policy, episode, fit, program
 
 
@@ -49,3 +49,39 @@ def test_gradients_are_shortened_and_reported_whole() -> None:
     )
     assert (history.metrics["grad/norm"] > 1).all()
     assert pyro.param("loc").norm().item() == pytest.approx(0.75, rel=0.02)  # all three point the same way, nearly
+
+
+class Steep(nn.Module):
+    """A critic whose gradient is as large as its slope."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0]))
+        self.slope = slope
+
+    def forward(self, context: Tensor) -> Tensor:
+        return (self.slope * self.weight * context).sum(-1)
+
+
+@pytest.mark.parametrize("slope", [1e-3, 1.0, 1e4], ids=lambda slope: f"slope {slope:g}")
+@pytest.mark.parametrize("apart", [False, True], ids=["one optimizer", "critic_optimizer"])
+def test_gradients_of_critics_are_shortened_apart(slope: float, apart: bool) -> None:
+    """Each of the two moves by its own norm, or by the largest, however large the other is."""
+
+    def steep() -> None:
+        loc = pyro.param("loc", torch.tensor(0.3))
+        x = ppgrad.policy("x", dist.Normal(loc, 1.0), context=torch.ones(1))
+        ppgrad.cost("c", (x - 1) ** 2)
+
+    moved = []
+    for norm in (None, 0.5):
+        pyro.clear_param_store()
+        critic = Steep(slope)
+        sgd = torch.optim.SGD
+        options: dict[str, Any] = {"critic_optimizer": functools.partial(sgd, lr=1.0)} if apart else {}
+        objective = ExpectedReturn(ScoreFunction(Critic(critic)))
+        fit(objective, steep, steps=1, optimizer=sgd, learning_rate=1.0, max_grad_norm=norm, **options)
+        moved.append((abs(pyro.param("loc").item() - 0.3), abs(critic.weight.item() - 1.0)))
+    whole, shortened = moved
+    assert shortened == pytest.approx([min(0.5, length) for length in whole], rel=1e-3, abs=1e-6)
+    assert whole[0] > 0.5
