@@ -53,20 +53,21 @@ def fingerprint(
     }
 
 
-def check_fingerprint(
-    path: Path, there: Fingerprint, here: Fingerprint, run_again: Callable[[], Mapping[str, str]]
-) -> None:
+def check_fingerprint(path: Path, there: Any, here: Fingerprint, run_again: Callable[[], Mapping[str, str]]) -> None:
     """Raise if a checkpoint is of another program, or of a run with other settings.
 
     Args:
         path: of the checkpoint.
-        there: the checkpoint's fingerprint.
+        there: the checkpoint's fingerprint, as it was read.
         here: that of the run which is to go on.
         run_again: the sites of another run of the program, in case they vary from run to run.
 
     Raises:
         InvalidInput: names the first difference.
     """
+    for name, value in here.items():
+        if type(there) is not dict or type(there.get(name)) is not type(value):
+            raise InvalidInput(f"Checkpoint {path} does not say of which program it is: its {name} are missing.")
     another = f"Checkpoint {path} is of another program: "
     mend = "Give the program and the objective that it was made with, or another path."
     _check_numbers(path, "it was trained with ", there["settings"], here["settings"])

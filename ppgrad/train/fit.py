@@ -15,7 +15,7 @@ from ppgrad.objectives import Objective
 from ppgrad.train.logs import Logs
 from ppgrad.train.loop import Trainer
 from ppgrad.train.optimizers import stepper
-from ppgrad.train.run_files import check_new, file_paths
+from ppgrad.train.run_files import check_new, file_paths, sole_writer
 from ppgrad.train.settings import (
     Arguments,
     Metrics,
@@ -87,7 +87,7 @@ def fit(
         seed: the run is a function of it, and the global generators are left as they were; None goes on
             with the global ones.
         progress: show a progress bar on a terminal.
-        log_folder: where to write ``progress.csv``, a row a step, and TensorBoard's events.
+        log_folder: where to write ``progress.csv``, a row a step, and TensorBoard's events. One training at a time.
         tensorboard: write events, too; needs ``pip install 'ppgrad[train]'``.
         checkpoint: the file to keep the run's state in: weights, optimizer, schedule, baselines' memory,
             critics, generators, metrics. It is replaced in one step, and loads with
@@ -158,21 +158,22 @@ def fit(
             further=in_words(settings or {}),
         )
         trainer = Trainer(objective, model, guide, args, kwargs, how)
-        _prepare_files(trainer, file, folder, resume)
-        with Logs(trainer.table, folder, tensorboard, progress, steps) as logs:
-            return trainer.run(logs)
+        if file is not None:
+            writable_folder(file.parent, "Choose another path for checkpoint.")
+        if folder is not None:
+            writable_folder(folder, "Choose another log_folder.")
+        with sole_writer(folder):
+            check_new(file, folder, resume)  # another training may have ended meanwhile
+            _begin(trainer, file, resume)
+            with Logs(trainer.table, folder, tensorboard, progress, steps) as logs:
+                return trainer.run(logs)
 
 
-def _prepare_files(trainer: Trainer, file: Path | None, folder: Path | None, resume: bool) -> None:
-    """Make the folders; go on from the checkpoint, or write the one before the first step."""
-    goes_on = resume and file is not None and file.exists()
-    if resume and not goes_on:
-        logger.warning("There is no checkpoint %s to go on from: starting anew", file)
-    if file is not None:
-        writable_folder(file.parent, "Choose another path for checkpoint.")
-    if file is not None and goes_on:
+def _begin(trainer: Trainer, file: Path | None, resume: bool) -> None:
+    """Go on from the checkpoint, or write the one before the first step."""
+    if resume and file is not None and file.exists():
         trainer.resume(file)
-    if folder is not None:
-        writable_folder(folder, "Choose another log_folder.")
-    if not goes_on:
-        trainer.save()  # before any log: whoever is killed from here on can go on
+        return
+    if resume:
+        logger.warning("There is no checkpoint %s to go on from: starting anew", file)
+    trainer.save()  # before any log: whoever is killed from here on can go on

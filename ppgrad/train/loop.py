@@ -22,8 +22,8 @@ from ppgrad.engine.program.program import Program, program_of
 from ppgrad.measurement.gradient import check_gradients_named
 from ppgrad.measurement.replicates import distant_seed
 from ppgrad.objectives import Objective
-from ppgrad.train.checkpoint import RunCheckpoint, read_checkpoint
-from ppgrad.train.evaluation import Evaluation
+from ppgrad.train.checkpoint import RunCheckpoint, read_checkpoint, refused_unless_it_fits
+from ppgrad.train.evaluation import evaluation_of
 from ppgrad.train.fingerprint import check_fingerprint, fingerprint, rollouts_of
 from ppgrad.train.inspection import SiteObserver, explain_gradient
 from ppgrad.train.interrupts import Interrupts
@@ -31,7 +31,15 @@ from ppgrad.train.logs import Logs, Table
 from ppgrad.train.metrics import EpisodeRewards, alpha, episode_rewards, of_estimate
 from ppgrad.train.noise import GradientNoise
 from ppgrad.train.settings import Arguments, Settings
-from ppgrad.train.state import copies, fixed_tensors, generators_state, on_device, put_back, restore_generators
+from ppgrad.train.state import (
+    check_values,
+    copies,
+    fixed_tensors,
+    generators_state,
+    on_device,
+    put_back,
+    restore_generators,
+)
 from ppgrad.train.trained import TrainedTensors
 
 logger = logging.getLogger("ppgrad")
@@ -85,14 +93,7 @@ class Trainer:
             "seed": repr(settings.seed),
             **settings.further,
         }
-        self._evaluation: Evaluation | None = None
-        if settings.evaluate_every is not None:
-            rewards = episode_rewards(estimate.rewards(self._prepared.executor.particles))
-            lanes = self._prepared.executor.particles // objective.num_particles
-            per_run = lanes if rewards is None else rewards.episodes // objective.num_particles
-            self._evaluation = Evaluation(
-                objective, settings.evaluation_episodes, per_run, settings.evaluation_deterministic, settings.evaluate
-            )
+        self._evaluation = evaluation_of(objective, settings, self._prepared, estimate)
 
     @property
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -183,9 +184,19 @@ class Trainer:
             InvalidInput: it cannot be read, or is of another program or run.
         """
         saved, tensors = read_checkpoint(path), self._tensors
-        check_fingerprint(path, saved["fingerprint"], self._fingerprint(tensors), self._sites_of_another_run)
+        check_fingerprint(path, saved.get("fingerprint"), self._fingerprint(tensors), self._sites_of_another_run)
+        with refused_unless_it_fits(path):
+            check_values(saved, tensors)
+            self._restore(saved)
         for kind, leaves in tensors.items():
             put_back(leaves, saved[kind])
+        logger.info("Going on from step %s of %s", self.step, path)
+        if self.step > self.settings.steps:
+            logger.warning(
+                "%s is of step %s, and steps=%s: nothing is left to do", path, self.step, self.settings.steps
+            )
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
         device = self.trained.device
         self.objective.relearn({**saved, "memory": on_device(saved["memory"], device)})
         self.settings.stepper.restore(saved["optimizer"])
@@ -195,11 +206,6 @@ class Trainer:
         self.table.restore(saved["metrics"])
         self.step = self._checkpoint.step = saved["step"]
         self._elapsed, self._timesteps = saved["elapsed"], saved["timesteps"]
-        logger.info("Going on from step %s of %s", self.step, path)
-        if self.step > self.settings.steps:
-            logger.warning(
-                "%s is of step %s, and steps=%s: nothing is left to do", path, self.step, self.settings.steps
-            )
 
     def _sites_of_another_run(self) -> dict[str, str]:
         """With other draws each time; nothing is left of it."""

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from ppgrad.core import InvalidInput
 from ppgrad.train.logs import CSV
+
+if sys.platform != "win32":
+    import fcntl
+
+logger = logging.getLogger("ppgrad")
 
 
 def file_paths(checkpoint: Any, log_folder: Any, resume: bool, tensorboard: bool) -> tuple[Path | None, Path | None]:
@@ -70,3 +80,37 @@ def check_new(
     if folder is not None and (folder / CSV).exists():
         missing = f", and there is no checkpoint {checkpoint} to go on from" if resume else ", of another run"
         raise InvalidInput(f"{folder / CSV} is there already{missing}. Write {elsewhere}, or remove it.")
+
+
+@contextmanager
+def sole_writer(folder: Path | None) -> Iterator[None]:
+    """Hold the folder of a log, so that no other training writes into it; a process that is killed lets go of it.
+
+    Windows and some network file systems have no such locks.
+
+    Args:
+        folder: it exists; None for no log.
+
+    Raises:
+        InvalidInput: another training holds it.
+    """
+    if folder is None or sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InvalidInput(
+            f"Another training writes into {folder}. Wait until it has ended, or choose another folder."
+        ) from error
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s): let no other training write into it", folder, error.strerror)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,47 @@ def put_back(tensors: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None
     """Give ``tensors``, in place, the values of ``saved``."""
     for name, leaf in tensors.items():
         leaf.copy_(saved[name])
+
+
+def check_values(saved: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Raise unless the values of a checkpoint are of the kinds and shapes that the program needs.
+
+    Args:
+        saved: the content of the checkpoint.
+        tensors: parameters, critics and buffers of the program, by kind and name.
+
+    Raises:
+        ValueError: names the first value that is not.
+    """
+    step, noise = saved["step"], saved["noise"]
+    for name, count in {name: saved[name] for name in ("step", "timesteps", "since_calibration")}.items():
+        if type(count) is not int or count < 0:
+            raise ValueError(f"its {name} is {count!r}, and no number of steps")
+    if type(saved["elapsed"]) is not float or not 0 <= saved["elapsed"] < math.inf:
+        raise ValueError(f"its elapsed time is {saved['elapsed']!r}, and no number of seconds")
+    if type(saved["vectorize"]) is not bool:
+        raise ValueError(f"its vectorize is {saved['vectorize']!r}, and neither True nor False")
+    for kind, leaves in tensors.items():
+        for name, leaf in leaves.items():
+            _check_tensor(f"{kind.removesuffix('s')} '{name}'", saved[kind][name], leaf.dtype, leaf.shape)
+    for name, column in saved["metrics"].items():
+        _check_tensor(f"metric '{name}' of {step} steps", column, torch.float64, (step,))
+    if step and not saved["metrics"]:
+        raise ValueError(f"it is of step {step} and has no metrics")
+    if type(noise["count"]) is not int or noise["count"] < 0:
+        raise ValueError(f"its noise is of {noise['count']!r} gradients")
+    size = sum(leaf.numel() for leaf in tensors["parameters"].values()) if noise["count"] else 0
+    for name in ("latest", "mean"):
+        _check_tensor(f"noise's {name} gradient", noise[name], noise["latest"].dtype, (size,))
+
+
+def _check_tensor(what: str, value: Any, dtype: torch.dtype, shape: Sequence[int]) -> None:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"its {what} is of type {type(value).__name__}, and no tensor")
+    if value.dtype != dtype or value.shape != torch.Size(shape):
+        raise ValueError(
+            f"its {what} is {value.dtype} of shape {tuple(value.shape)}, and is to be {dtype} of shape {tuple(shape)}"
+        )
 
 
 def on_device(tree: Any, device: torch.device) -> Any:

@@ -212,6 +212,7 @@ def test_a_folder_that_cannot_be_written(place: str, monkeypatch: pytest.MonkeyP
     assert "--out" in errors
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_nan_and_ctrl_c(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

@@ -91,6 +91,7 @@ def test_weights_that_overflow_are_not_saved(tmp_path: Path) -> None:
     assert torch.isfinite(torch.load(path, weights_only=True)["content"]["parameters"]["loc"]).all()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(tmp_path: Path) -> None:
     path, calls = tmp_path / "run.pt", []
 

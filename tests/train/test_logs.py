@@ -64,3 +64,36 @@ def test_tensorboard_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(InvalidInput, match=r"pip install 'ppgrad\[train\]'"):
         fit(ExpectedReturn(), program, steps=2, tensorboard=True, log_folder=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_two_trainings_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    """The second one is told so in a line, whichever way it starts, and the first one's log stays whole."""
+    folder, told = tmp_path / "log", []
+
+    def second(metrics: Any) -> None:
+        for options in ({"checkpoint": tmp_path / "a.pt", "resume": True}, {"checkpoint": tmp_path / "b.pt"}):
+            (folder / "progress.csv").rename(tmp_path / "aside.csv")  # else a new run is refused for that
+            with pytest.raises(
+                InvalidInput, match=r"Another training writes into .*log\. Wait until it has ended"
+            ) as error:
+                fit(ExpectedReturn(), program, steps=9, log_folder=folder, **options)
+            (tmp_path / "aside.csv").rename(folder / "progress.csv")
+            told.append(str(error.value))
+
+    options = {"checkpoint": tmp_path / "a.pt", "log_folder": folder}
+    fit(ExpectedReturn(), program, steps=3, callbacks=[second], **options)
+    assert len(told) == 6
+    assert not any("\n" in line for line in told)
+    assert len(pandas.read_csv(folder / "progress.csv")) == 3
+    assert not (tmp_path / "b.pt").exists()
+    assert fit(ExpectedReturn(), program, steps=5, resume=True, **options).steps == 5
+
+
+def test_a_training_that_failed_lets_go_of_its_folder(tmp_path: Path) -> None:
+    def fail(metrics: Any) -> None:
+        raise RuntimeError
+
+    options = {"checkpoint": tmp_path / "a.pt", "log_folder": tmp_path, "resume": True}
+    with pytest.raises(RuntimeError):
+        fit(ExpectedReturn(), program, steps=3, callbacks=[fail], **options)
+    assert fit(ExpectedReturn(), program, steps=3, **options).steps == 3
