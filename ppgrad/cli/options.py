@@ -25,7 +25,7 @@ Estimators = Annotated[
 ]
 Replicates = Annotated[int, typer.Option(help="Gradient estimates for each estimator, 2 or more.")]
 Particles = Annotated[int, typer.Option(help="Samples averaged in one estimate, unless a word says @N.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same numbers.")]
+Seed = Annotated[int, typer.Option(help="Of the draws; initial weights are those of problem().")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the results. Default: comparison/NAME.")]
 Steps = Annotated[int | None, typer.Option(help="Steps of the optimizer, in all. Default: 1000.")]
 Estimator = Annotated[
@@ -36,7 +36,7 @@ Optimizer = Annotated[str | None, typer.Option(help="A name in torch.optim. Defa
 LearningRate = Annotated[float | None, typer.Option(help="Default: the optimizer's own.")]
 Schedule = Annotated[str | None, typer.Option(help="constant, linear or cosine.")]
 MaxGradNorm = Annotated[float | None, typer.Option(help="Shorten longer gradients to it.")]
-TrainSeed = Annotated[int | None, typer.Option(help="The same seed gives the same weights. Default: 0.")]
+TrainSeed = Annotated[int | None, typer.Option(help="Of the initial weights and of all draws. Default: 0.")]
 EvaluateEvery = Annotated[int | None, typer.Option(help="Steps between evaluations. Default: none.")]
 EvaluationEpisodes = Annotated[int | None, typer.Option(help="Episodes of an evaluation. Default: 100.")]
 EvaluationDeterministic = Annotated[
