@@ -19,6 +19,7 @@ from ppgrad.core.distributions import (
     undifferentiable_density,
 )
 from ppgrad.core.modules import Frozen, predicted
+from ppgrad.estimators.discrete.elements import LEAST_LOGIT
 from ppgrad.estimators.discrete.relaxation import (
     as_value,
     category_logits,
@@ -108,6 +109,8 @@ class RELAX(Estimator):
         z = perturbed(logits, draw.extras["noise"])
         drawn = one_hot_argmax(z.detach())
         conditional = perturbed_given(logits, drawn, draw.extras["again"])
+        # A network is not to see how far out of reach a category is that cannot happen.
+        z, conditional = (torch.where(logits > LEAST_LOGIT, x, 0.0) for x in (z, conditional))
         return drawn, self._control(call, z, draw, signal), self._control(call, conditional, draw, signal)
 
     def _control(self, call: Callable[..., Tensor], z: Tensor, draw: Draw, signal: Signal) -> Tensor:
