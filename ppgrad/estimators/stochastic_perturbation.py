@@ -66,7 +66,7 @@ class StochasticPerturbation(Estimator):
         if last == 0:
             return Sample(value)
         # Neighbours are those of the values that can happen; the others come behind them.
-        order = (log_probs == LEAST_LOGIT).long().argsort(0, stable=True)
+        order = (log_probs == LEAST_LOGIT).long().argsort(dim=0, stable=True)
         probabilities = log_probs.exp().gather(0, order)
         index = (order == drawn).long().argmax(0)
         either = (probabilities[:-1] + probabilities[1:]).detach()
