@@ -228,7 +228,7 @@ def given_probabilities(fn: dist.TorchDistribution) -> Tensor | None:
     base = element(fn)
     base = getattr(base, "_categorical", base)
     probs: Tensor | None = vars(base).get("probs")
-    return probs if probs is not None and probs is base._param else None
+    return probs if probs is not None and probs is vars(base).get("_param") else None
 
 
 def is_possible(fn: dist.TorchDistribution, value: Tensor) -> Tensor:
@@ -264,7 +264,7 @@ def mode(fn: dist.TorchDistribution) -> Tensor:
 
 
 def likeliest_where(condition: Tensor, fn: dist.TorchDistribution, value: Tensor) -> Tensor:
-    """``value``, and the mode of ``fn`` in its place where ``condition``, of the batch shape; as it is without a mode."""
+    """``value``, and where ``condition``, of the batch shape, the mode of ``fn``; ``value`` alone if it has none."""
     try:
         likeliest = mode(fn)
     except NotImplementedError:
@@ -286,4 +286,4 @@ def over_event(term: Tensor, event_dim: int) -> Tensor:
 
 def for_event(signal: Tensor, event_dim: int) -> Tensor:
     """A signal, with ones for the dimensions of one event."""
-    return signal.reshape(*signal.shape, *[1] * event_dim)
+    return signal.reshape((*signal.shape, *[1] * event_dim))

@@ -18,6 +18,7 @@ from ppgrad.core.distributions import (
     not_reparameterized,
     undifferentiable_density,
 )
+from ppgrad.core.edges import cut_off
 from ppgrad.core.modules import Frozen, predicted
 from ppgrad.estimators.discrete.elements import LEAST_LOGIT
 from ppgrad.estimators.discrete.relaxation import (
@@ -69,7 +70,7 @@ class RELAX(Estimator):
             return None
         if not_reparameterized(site.fn):
             return f"{distribution_name(site.fn)} is neither Bernoulli, Categorical nor reparameterized"
-        return undifferentiable_density(site.fn)
+        return undifferentiable_density(site.fn) or cut_off(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
         if not _is_discrete(fn):

@@ -151,10 +151,8 @@ def check(estimator: Estimator, objective: Objective, program: Any, gradient: Te
     try:
         found = measure(objective, *program, replicates=REPLICATES, reference={"l": gradient})
     except Unsupported as refusal:
-        assert "'k'" in str(refusal)
-        return "refuses"
+        return "refuses" if "'k'" in str(refusal) else f"refuses without the site: {refusal}"
     assert bool(torch.isfinite(found.draws["l"]).all())
-    masked, fills = rows()
     if estimator.account.biased:
         return "is biased"
     rounding = abs(found.bias["l"]) <= 1e-5 * (1 + abs(gradient))
@@ -174,4 +172,4 @@ def test_a_masked_choice_has_no_gradient_and_spoils_no_other(estimator: Estimato
         pyro.clear_param_store()
         bound = IWELBO(estimator, num_importance=2, num_particles=2)
         outcomes.append(check(estimator, bound, inference(site, row), exact("IWELBO")[row]))
-    print(outcomes)
+    assert {*outcomes} <= {"refuses", "is biased", "conforms"}
