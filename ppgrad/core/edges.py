@@ -78,4 +78,4 @@ def moving_edge(fn: TorchDistribution) -> float | None:
     weights = torch.linspace(1.0, math.e, found.numel(), dtype=probs.dtype, device=probs.device)  # nothing cancels
     gradients = torch.autograd.grad((weights * found).sum(), origins, allow_unused=True, retain_graph=True)
     moves = any(g is not None and bool((g != 0).any()) for g in gradients)
-    return float(found[0]) if moves else None
+    return float(found[0].detach()) if moves else None

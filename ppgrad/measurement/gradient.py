@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppgrad.core import InvalidInput
+from ppgrad.core import InvalidInput, NonFinite
 from ppgrad.core.distributions import leaves
-from ppgrad.core.generators import forked
+from ppgrad.core.generators import forked, random_state
 from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.parameters import buffers_unchanged, check_named, param_store_unchanged
 from ppgrad.engine.program.program import Program, program_of
+from ppgrad.measurement.nonfinite import gradient_explained, is_finite
 from ppgrad.objectives import Objective
 from ppgrad.objectives.calibration import recalled
 
@@ -55,6 +56,9 @@ def gradient(
         with respect to the unconstrained value, which is what Pyro's optimizers move. Zero where no
         gradient arrives.
 
+    Raises:
+        NonFinite: the gradient is NaN or infinite; the message names the site and the parameter.
+
     >>> import pyro, torch, pyro.distributions as dist, ppgrad
     >>> def program():
     ...     loc = pyro.param("loc", torch.tensor(1.0))
@@ -71,9 +75,13 @@ def gradient(
         step = objective.compiled_step(prepared, memory)
         if step is not None:
             return reversed_signs(prepared.parameters, step.gradients[: len(prepared.parameters)])
+        generators = random_state()
         surrogate = objective.estimate(prepared.executor, memory=memory).surrogate
         check_gradients_named(objective, prepared, surrogate)
-        return ascent(surrogate, prepared.parameters)
+        found = ascent(surrogate, prepared.parameters)
+        if not all(map(is_finite, found.values())):
+            raise NonFinite(gradient_explained(objective, prepared, prepared.parameters, found, generators, memory))
+        return found
 
 
 def check_objective(objective: Any) -> None:

@@ -23,6 +23,7 @@ from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.parameters import announce, buffers_unchanged
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.measurement.gradient import check_gradients_named
+from ppgrad.measurement.nonfinite import gradient_explained
 from ppgrad.measurement.replicates import distant_seed
 from ppgrad.objectives import Objective
 from ppgrad.train.checkpoint import read_checkpoint, write_checkpoint
@@ -33,7 +34,6 @@ from ppgrad.train.interrupts import Interrupts
 from ppgrad.train.logs import Logs, Table
 from ppgrad.train.metrics import alpha, of_estimate
 from ppgrad.train.noise import GradientNoise
-from ppgrad.train.nonfinite import gradient_explained
 from ppgrad.train.optimizers import Stepper
 from ppgrad.train.state import check_fingerprint, copies, fingerprint, fixed_tensors, put_back, rollouts_of
 from ppgrad.train.watch import Watch
@@ -289,8 +289,10 @@ class Trainer:
         critics = _flat(self.critics).to(gradient.device)
         norm, are_finite = torch.stack([gradient.norm(), torch.isfinite(critics).all().to(gradient.dtype)]).tolist()
         if not (math.isfinite(norm) and are_finite):
+            leaves = self.parameters | self.critics
+            gradients = {name: leaf.grad for name, leaf in leaves.items()}
             raise NonFinite(
-                gradient_explained(self.objective, self._prepared, self.parameters | self.critics, self._generators)
+                gradient_explained(self.objective, self._prepared, leaves, gradients, self._generators, memory)
             )
         variance, snr = self._noise.update(gradient)
         further = {

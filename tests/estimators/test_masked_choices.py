@@ -15,8 +15,25 @@ import torch
 from torch import Tensor
 
 import ppgrad
-from ppgrad import ELBO, IWELBO, ExpectedReturn, KLRegularized, MaxEntReturn
-from ppgrad.core import Estimator, Unsupported
+from ppgrad import (
+    ARM,
+    ELBO,
+    IWELBO,
+    REBAR,
+    DisARM,
+    Enumerate,
+    ExpectedReturn,
+    KLRegularized,
+    LocalExpectation,
+    MaxEntReturn,
+    MeasureValued,
+    MuProp,
+    ScoreFunction,
+    StochasticPerturbation,
+    SumAndSample,
+    UnorderedSet,
+)
+from ppgrad.core import Estimator, NonFinite, Unsupported
 from ppgrad.measurement import measure
 from ppgrad.objectives import Objective
 from ppgrad.testing import SUITE_FAILURE_RATE, estimator_examples
@@ -27,7 +44,7 @@ FILLS = (-math.inf, -1e8, -50.0)
 START = [0.3, -0.4, 0.9, 0.1]
 REWARDS = [1.0, 3.0, -2.0, 0.5]
 PRIOR = [0.1, 0.2, -0.3, 0.4]
-REPLICATES = 1000
+REPLICATES = 600
 ALPHA, COEFFICIENT = 0.7, 0.5
 
 
@@ -173,3 +190,157 @@ def test_a_masked_choice_has_no_gradient_and_spoils_no_other(estimator: Estimato
         bound = IWELBO(estimator, num_importance=2, num_particles=2)
         outcomes.append(check(estimator, bound, inference(site, row), exact("IWELBO")[row]))
     assert {*outcomes} <= {"refuses", "is biased", "conforms"}
+
+
+NEVER = [math.nan, 1.0, -2.0, math.inf]
+"""Rewards, of which those of masked choices make no sense."""
+
+
+@pytest.mark.parametrize("site", ["index", "probabilities"])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        Enumerate(),
+        LocalExpectation(),
+        MeasureValued(),
+        MeasureValued(coupled=False),
+        StochasticPerturbation(),
+        SumAndSample(k=2),
+        UnorderedSet(k=3),
+    ],
+    ids=repr,
+)
+def test_a_program_is_not_run_at_what_cannot_happen(estimator: Estimator, site: str) -> None:
+    masked = torch.tensor([True, False, False, True])
+
+    def program() -> None:
+        logits = parameters({"l": START})["l"].masked_fill(masked, -math.inf)
+        k = ppgrad.policy("k", given(logits, site))
+        factor = parameters({"w": 1.5})["w"].sqrt()
+        ppgrad.reward("r", factor * torch.tensor(NEVER).index_select(0, k.reshape(1)).squeeze(0))
+
+    leaf, w = torch.tensor(START).requires_grad_(), torch.tensor(1.5).requires_grad_()
+    value = w.sqrt() * (leaf[1:3].softmax(-1) * torch.tensor(NEVER[1:3])).sum()
+    exact_ones = dict(zip(("l", "w"), torch.autograd.grad(value, (leaf, w)), strict=True))
+    found = measure(ExpectedReturn(estimator), program, replicates=REPLICATES, reference=exact_ones)
+    for name, bias in found.bias.items():
+        assert bool(((found.p_value[name] > SUITE_FAILURE_RATE / 100) | (abs(bias) < 1e-5)).all())
+
+
+ALWAYS = [1e8, -1e8, 50.0, -50.0, 0.3]
+"""Logits, of which only the last is learned."""
+
+
+ESTIMATORS_OF_YES_OR_NO = (
+    ScoreFunction(),
+    Enumerate(),
+    LocalExpectation(),
+    StochasticPerturbation(),
+    UnorderedSet(),
+    ARM(),
+    DisARM(),
+    MuProp(),
+    REBAR(),
+    MeasureValued(coupled=False),
+)
+
+
+def yes_or_no(kind: str, logit: Tensor) -> dist.TorchDistribution:
+    logits = torch.cat([torch.tensor(ALWAYS[:-1]), logit.reshape(1)])
+    return {
+        "Bernoulli": lambda: dist.Bernoulli(logits=logits),
+        "Bernoulli of probs": lambda: dist.Bernoulli(probs=logits.sigmoid()),
+        "Binomial": lambda: dist.Binomial(2, logits=logits),
+        "Binomial of probs": lambda: dist.Binomial(2, probs=logits.sigmoid()),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["Bernoulli", "Bernoulli of probs", "Binomial", "Binomial of probs"])
+@pytest.mark.parametrize(
+    "estimator",
+    ESTIMATORS_OF_YES_OR_NO,
+    ids=repr,
+)
+def test_elements_that_are_sure_spoil_no_other(estimator: Estimator, kind: str) -> None:
+    def program() -> None:
+        k = ppgrad.policy("k", yes_or_no(kind, parameters({"l": 0.3})["l"]).to_event(1))
+        ppgrad.cost("f", 0.1 * (k.sum() - 2.5) ** 2)
+
+    leaf = torch.tensor(0.3).requires_grad_()
+    count = 2 if kind.startswith("Binomial") else 1
+    values = torch.arange(count + 1.0)
+    gain = -0.1 * (values + 2 * count - 2.5) ** 2 - ALPHA * dist.Binomial(count, logits=leaf).log_prob(values)
+    expected = (dist.Binomial(count, logits=leaf).log_prob(values).exp() * gain).sum()
+    exact_one = {"l": torch.autograd.grad(expected, leaf)[0]}
+    try:
+        found = measure(MaxEntReturn(estimator, temperature=ALPHA), program, replicates=REPLICATES, reference=exact_one)
+    except Unsupported:
+        assert count == 2
+        return
+    assert bool((found.p_value["l"] > SUITE_FAILURE_RATE / 100) | (abs(found.bias["l"]) < 1e-5))
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_infinite_logit_of_yes_or_no_is_refused(sign: float, count: int) -> None:
+    def program() -> None:
+        logits = parameters({"l": [0.3, 0.4]})["l"].masked_fill(torch.tensor([False, True]), sign * math.inf)
+        fn = dist.Bernoulli(logits=logits) if count == 1 else dist.Binomial(count, logits=logits)
+        ppgrad.reward("r", ppgrad.policy("k", fn.to_event(1)).sum())
+
+    with pytest.raises(NonFinite, match=r"'k' parameter 'logits' of B\w+ is -?inf.*100"):
+        ppgrad.gradient(ExpectedReturn(LocalExpectation()), program)
+
+
+@pytest.mark.parametrize("estimator", [ScoreFunction(), Enumerate(), LocalExpectation()], ids=repr)
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_probability_at_its_edge_that_moves_is_refused(estimator: Estimator, value: float) -> None:
+    def program() -> None:
+        k = ppgrad.policy("k", dist.Bernoulli(parameters({"p": value})["p"]))
+        ppgrad.reward("r", k)
+
+    with pytest.raises(Unsupported, match=rf"'k' a probability of Bernoulli is exactly {value:g}"):
+        ppgrad.gradient(ExpectedReturn(estimator), program)
+
+
+def test_categories_of_probability_0_that_take_from_each_other_are_refused() -> None:
+    def program() -> None:
+        p = parameters({"p": 0.0})["p"]
+        ppgrad.reward("r", ppgrad.policy("k", dist.Categorical(probs=torch.stack([p, -p, 1 + p]))).float())
+
+    with pytest.raises(Unsupported, match="'k' a probability of Categorical is exactly 0"):
+        ppgrad.gradient(ExpectedReturn(ScoreFunction()), program)
+
+
+CUT_OFF = {
+    "concentration0": lambda p: dist.Beta(2.0, p),
+    "concentration1": lambda p: dist.Beta(p, 2.0),
+    "Gamma.*concentration": lambda p: dist.Gamma(p, 1.0),
+    "Chi2.*concentration": lambda p: dist.Chi2(p),
+    "Dirichlet.*concentration": lambda p: dist.Dirichlet(torch.stack([p, 2 * p, p])),
+}
+
+
+@pytest.mark.parametrize("estimator", [ScoreFunction(), MuProp()], ids=repr)
+@pytest.mark.parametrize("named", CUT_OFF)
+def test_the_score_of_draws_that_are_cut_off_is_refused(named: str, estimator: Estimator) -> None:
+    def program() -> None:
+        x = ppgrad.policy("x", CUT_OFF[named](parameters({"p": 0.02})["p"]))
+        ppgrad.reward("r", x.sum())
+
+    with pytest.raises(Unsupported, match=f"(?s)cannot serve site 'x'.*{named}.*Pathwise"):
+        ppgrad.gradient(ExpectedReturn(estimator), program)
+    with pytest.raises(Unsupported, match=f"(?s)density of site 'x' is a cost.*{named}"):
+        ppgrad.gradient(MaxEntReturn(ppgrad.Pathwise()), program)
+
+
+@pytest.mark.parametrize("concentrations", [(0.5, 0.5), (2.0, 0.5)])
+def test_a_beta_that_is_not_cut_off_has_a_score(concentrations: tuple[float, float]) -> None:
+    def program() -> None:
+        p = parameters({"a": concentrations[0], "b": concentrations[1]})
+        ppgrad.reward("r", ppgrad.policy("x", dist.Beta(p["a"], p["b"])))
+
+    a, b = concentrations
+    exact_ones = {"a": torch.tensor(b / (a + b) ** 2), "b": torch.tensor(-a / (a + b) ** 2)}
+    found = measure(ExpectedReturn(ScoreFunction()), program, replicates=REPLICATES, reference=exact_ones)
+    assert all(bool(p > SUITE_FAILURE_RATE / 100) for p in found.p_value.values())
