@@ -14,6 +14,14 @@ from torch.distributions import Distribution, Independent, Transform, Transforme
 
 from ppgrad.core.errors import Unsupported
 
+FINITE = (
+    torch.distributions.Bernoulli,
+    torch.distributions.Categorical,
+    torch.distributions.OneHotCategorical,
+    torch.distributions.Binomial,
+)
+"""The distributions whose values estimators list."""
+
 _WRAPPERS = (Independent, MaskedDistribution, dist.torch_distribution.ExpandedDistribution)
 
 
@@ -264,12 +272,10 @@ def mode(fn: dist.TorchDistribution) -> Tensor:
 
 
 def likeliest_where(condition: Tensor, fn: dist.TorchDistribution, value: Tensor) -> Tensor:
-    """``value``, and where ``condition``, of the batch shape, the mode of ``fn``; ``value`` alone if it has none."""
-    try:
-        likeliest = mode(fn)
-    except NotImplementedError:
+    """``value``, and where ``condition``, of the batch shape, the mode of a ``fn`` of `FINITE` elements."""
+    if not isinstance(element(fn), FINITE):
         return value
-    return torch.where(for_event(condition, len(fn.event_shape)), likeliest, value)
+    return torch.where(for_event(condition, len(fn.event_shape)), mode(fn), value)
 
 
 def element_shape(fn: dist.TorchDistribution) -> torch.Size:

@@ -11,7 +11,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Bernoulli, Binomial, Categorical, OneHotCategorical
 
-from ppgrad.core.distributions import distribution_name, element, element_shape, is_possible, without_mask
+from ppgrad.core.distributions import FINITE, distribution_name, element, element_shape, is_possible, without_mask
 from ppgrad.core.estimator import SiteInfo
 
 LEAST_LOGIT = -1e4
@@ -33,7 +33,7 @@ def not_bernoulli(fn: TorchDistribution) -> str | None:
 def not_finite(fn: TorchDistribution) -> str | None:
     """Why the values of ``fn`` cannot be listed, or None if they can."""
     base = element(fn)
-    if not isinstance(base, Bernoulli | Categorical | OneHotCategorical | Binomial):
+    if not isinstance(base, FINITE):
         return f"{distribution_name(fn)} is neither Bernoulli, Categorical, OneHotCategorical nor Binomial"
     if isinstance(base, Binomial) and bool((base.total_count != base.total_count.max()).any()):
         return "its elements are Binomial with different total counts"
