@@ -11,6 +11,7 @@ from torch import Tensor
 from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import finite
 from ppgrad.core.distributions import over_event, sampled, without_mask
+from ppgrad.core.edges import cut_off
 from ppgrad.estimators.discrete.elements import mean_of_others, needs_particles, no_mean
 
 
@@ -43,7 +44,7 @@ class DoubleControlVariate(Estimator):
         return (cls(),)
 
     def refuses(self, site: SiteInfo) -> str | None:
-        return needs_particles(site, type(self).__name__) or no_mean(site.fn)
+        return needs_particles(site, type(self).__name__) or no_mean(site.fn) or cut_off(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
         value = sampled(fn)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.distributions import over_event, sampled, without_mask
+from ppgrad.core.edges import cut_off
 from ppgrad.estimators.discrete.elements import no_mean
 
 
@@ -34,7 +35,7 @@ class MuProp(Estimator):
         return (cls(),)
 
     def refuses(self, site: SiteInfo) -> str | None:
-        return no_mean(site.fn)
+        return no_mean(site.fn) or cut_off(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
         mean = without_mask(fn).mean

@@ -18,7 +18,9 @@ from ppgrad.core.distributions import (
     not_reparameterized,
     undifferentiable_density,
 )
+from ppgrad.core.edges import cut_off
 from ppgrad.core.modules import Frozen, predicted
+from ppgrad.estimators.discrete.elements import LEAST_LOGIT
 from ppgrad.estimators.discrete.relaxation import (
     as_value,
     category_logits,
@@ -71,7 +73,7 @@ class RELAX(Estimator, Learns):
             return None
         if not_reparameterized(site.fn):
             return f"{distribution_name(site.fn)} is neither Bernoulli, Categorical nor reparameterized"
-        return undifferentiable_density(site.fn)
+        return undifferentiable_density(site.fn) or cut_off(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
         if not _is_discrete(fn):
@@ -111,6 +113,8 @@ class RELAX(Estimator, Learns):
         z = perturbed(logits, draw.extras["noise"])
         drawn = one_hot_argmax(z.detach())
         conditional = perturbed_given(logits, drawn, draw.extras["again"])
+        # A network is not to see how far out of reach a category is that cannot happen.
+        z, conditional = (torch.where(logits > LEAST_LOGIT, x, 0.0) for x in (z, conditional))
         return drawn, self._control(call, z, draw, signal), self._control(call, conditional, draw, signal)
 
     def _control(self, call: Callable[..., Tensor], z: Tensor, draw: Draw, signal: Signal) -> Tensor:

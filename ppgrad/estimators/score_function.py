@@ -31,6 +31,7 @@ from ppgrad.core import (
     SiteInfo,
 )
 from ppgrad.core.distributions import distribution_name, is_rounded, moving_bound, sampled, undifferentiable_density
+from ppgrad.core.edges import cut_off
 from ppgrad.core.particle_noise import Antithetic, QuasiMonteCarlo, check_draws, not_drawable, quantile
 
 
@@ -49,7 +50,8 @@ class ScoreFunction(Estimator, SharesNoise, Learns, Remembers, Calibrates):
             independent ones.
 
     Refuses a support that moves with a parameter (the score misses the boundary's term: for
-    U(0, θ) it even has the wrong sign) and a density that cannot be evaluated at a given value.
+    U(0, θ) it even has the wrong sign), a density that cannot be evaluated at a given value, and draws that are
+    cut off at the edge of the support (those of Beta(0.02, 0.02)), where the score is that of another value.
 
     Raises:
         InvalidAssignment: ``baseline`` is no baseline's instance, or ``draws`` none of the two.
@@ -99,7 +101,7 @@ class ScoreFunction(Estimator, SharesNoise, Learns, Remembers, Calibrates):
                 site.fn.log_prob(site.fn.sample().detach())
         except (NotImplementedError, KeyError):
             return f"the density of {name} cannot be evaluated at a given value"
-        reason = undifferentiable_density(site.fn)
+        reason = undifferentiable_density(site.fn) or cut_off(site.fn)
         if reason is None and self.baseline is not None:
             reason = self.baseline.refuses(site)
         if reason is not None or self.draws is None:

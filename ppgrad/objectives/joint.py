@@ -138,9 +138,10 @@ class _Group:
 
         alternatives = relaxed = base = None
         if additive.has_alternatives:
-            base = shaped(self._credit)
             alternatives = self._replaced(additive.alternatives - additive.base, lanes)
-            alternatives = alternatives - self._offset[lanes].reshape(-1, *[1] * (alternatives.dim() - 2))
+            ones = [1] * (alternatives.dim() - 2)  # those of the event, too, where its elements took turns
+            alternatives = alternatives - self._offset[lanes].reshape(-1, *ones)
+            base = self._credit[lanes].reshape(-1, *ones)
             if additive.has_relaxed:
                 change = additive.relaxed - additive.base.reshape(additive.relaxed.shape[1:])
                 relaxed = self._replaced(change, lanes)

@@ -16,8 +16,7 @@ from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
 from ppgrad.measurement.gradient import pure
-from ppgrad.objectives import Objective
-from ppgrad.objectives.objective import Estimate
+from ppgrad.objectives import Estimate, Objective
 from ppgrad.train.metrics import episode_rewards
 from ppgrad.train.settings import Metrics, Settings
 

@@ -20,12 +20,13 @@ from ppgrad.core.generators import aside, random_state, seed_generators
 from ppgrad.engine.program.parameters import announce, buffers_unchanged
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.measurement.gradient import check_gradients_named
+from ppgrad.measurement.nonfinite import gradient_explained
 from ppgrad.measurement.replicates import distant_seed
 from ppgrad.objectives import Objective
 from ppgrad.train.checkpoint import RunCheckpoint, read_checkpoint, refused_unless_it_fits
 from ppgrad.train.evaluation import evaluation_of
 from ppgrad.train.fingerprint import check_fingerprint, fingerprint, rollouts_of
-from ppgrad.train.inspection import SiteObserver, explain_gradient
+from ppgrad.train.inspection import SiteObserver
 from ppgrad.train.interrupts import Interrupts
 from ppgrad.train.logs import Logs, Table
 from ppgrad.train.metrics import EpisodeRewards, alpha, episode_rewards, of_estimate
@@ -267,7 +268,11 @@ class Trainer:
         gradient, critics = self.trained.gradient()
         norm, are_finite = torch.stack([gradient.norm(), torch.isfinite(critics).all().to(gradient.dtype)]).tolist()
         if not (math.isfinite(norm) and are_finite):
-            raise NonFinite(explain_gradient(self.objective, self._prepared, self.trained.all, self._generators))
+            leaves = self.trained.all
+            gradients = {name: leaf.grad for name, leaf in leaves.items()}
+            raise NonFinite(
+                gradient_explained(self.objective, self._prepared, leaves, gradients, self._generators, memory)
+            )
         variance, snr = self._noise.update(gradient)
         further = {
             "train/std": observer.std,

@@ -21,6 +21,7 @@ from ppgrad.engine.assignment.assignment import Assignment
 from ppgrad.engine.checking.dropped_costs import check_no_cost_dropped
 from ppgrad.engine.checking.jumps import check_continuous, jumps_at
 from ppgrad.engine.checking.structure import (
+    check_edges,
     check_finite,
     check_gradient_paths,
     check_parameters,
@@ -78,6 +79,7 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         executor.check_branches()
         executor.assignment.check_globs(all_random_messages(guide_trace, model_trace, sampler))
         check_finite(sites, costs)
+        check_edges(sites, costs)
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
         missed = check_gradient_paths(sites, costs, strict, dict(executor.assignment.served()))
         check_no_cost_dropped(executor, sampler, (guide_trace, model_trace), missed, strict)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from ppgrad.core import Draw, Estimator, InvalidProgram, Plates, Signal, SumsOver, sum_plates
+from ppgrad.core import Draw, Estimator, InvalidProgram, Plates, Signal, sum_plates
 from ppgrad.core.draw import Chain
 from ppgrad.engine.dependence.dependence import Dependence, SequencePath
 from ppgrad.engine.dependence.sums import Sums, members
@@ -155,9 +155,9 @@ def _kept(site: Site, cost: Tensor | None) -> dict[str, Any]:
         tensors["reward"] = _at_least_single(site.reward.detach())
     if site.is_random and site.active is not None:
         tensors["active"] = site.active.expand(site.fn.batch_shape)
-    estimator, drawn = site.estimator, site.drawn
-    if drawn is not None and drawn.grid_index is not None and isinstance(estimator, SumsOver):
-        tensors["log_weight"] = estimator.grid_log_weight(site.fn, site.value, drawn.grid_index)
+    drawn = site.drawn
+    if drawn is not None and drawn.log_weight is not None:
+        tensors["log_weight"] = drawn.log_weight
     elif drawn is not None and _is_scored(site):
         tensors |= {"value": site.value, "log_prob": _at_least_single(site.density), "extras": dict(drawn.extras)}
         if site.context is not None:
@@ -173,7 +173,7 @@ def _at_least_single(term: Tensor) -> Tensor:
 def _is_scored(site: Site) -> bool:
     """Whether an estimator's surrogate wants the density of the value."""
     drawn = site.drawn
-    if drawn is None or drawn.estimator is None or drawn.grid_index is not None or drawn.is_changed:
+    if drawn is None or drawn.estimator is None or drawn.log_weight is not None or drawn.is_changed:
         return False
     return type(drawn.estimator).surrogate is not Estimator.surrogate
 

@@ -12,7 +12,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidAssignment, Memory, Plates, Sample, SharesNoise, SumsOver, Tunes
-from ppgrad.core.distributions import is_deterministic, unvalidated
+from ppgrad.core.distributions import is_deterministic, likeliest_where, unvalidated
 from ppgrad.engine.assignment.assignment import Assignment
 from ppgrad.engine.running.shared_noise import NoiseSite, noise_site
 from ppgrad.engine.running.site import PLAIN, Drawn, site_info
@@ -130,8 +130,9 @@ class Sampler(Messenger):
             index = self._grid[name]
             chosen = points.index_select(0, index.reshape(-1)).reshape((*index.shape, *points.shape[1:]))
             value = estimator.grid_value(fn, chosen.expand(fn.shape()))
-            message["value"] = value
-            self.drawn[name] = Drawn(estimator, {}, index)
+            log_weight = estimator.grid_log_weight(fn, value, index)
+            message["value"] = likeliest_where(log_weight.exp() == 0, fn, value)
+            self.drawn[name] = Drawn(estimator, {}, log_weight)
         message["done"] = True
 
     def _sample(self, estimator: Estimator, name: str, fn: TorchDistribution) -> Sample:

@@ -21,11 +21,14 @@ Kind = Literal["draw", "noise", "replayed", "observed", "reward", "factor", "det
 
 
 class Drawn(NamedTuple):
-    """How the sampler served a site; ``in_branch`` of a run that differs from the program as drawn."""
+    """How the sampler served a site; ``in_branch`` of a run that differs from the program as drawn.
+
+    ``log_weight`` is that of a point of a grid.
+    """
 
     estimator: Estimator | None
     extras: Mapping[str, Tensor]
-    grid_index: Tensor | None = None
+    log_weight: Tensor | None = None
     alternatives: int = 0
     is_changed: bool = False
     in_branch: bool = False
