@@ -17,6 +17,7 @@ _PUBLIC = {
         "Baseline",
         "Calibrates",
         "CannotBeExact",
+        "CoupledSlices",
         "Draw",
         "Estimator",
         "Facts",

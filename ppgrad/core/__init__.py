@@ -4,6 +4,7 @@ from ppgrad.core.baseline import Baseline
 from ppgrad.core.draw import Draw, Plate, Plates, Signal, sum_lane, sum_plates
 from ppgrad.core.errors import (
     CannotBeExact,
+    CoupledSlices,
     InvalidAssignment,
     InvalidInput,
     InvalidProgram,
@@ -27,6 +28,7 @@ __all__ = [
     "Baseline",
     "Calibrates",
     "CannotBeExact",
+    "CoupledSlices",
     "Draw",
     "Draws",
     "Estimator",

@@ -18,6 +18,7 @@ from ppgrad.core import NonFinite, PpgradError, Unsupported
 from ppgrad.core.draw import total
 from ppgrad.core.generators import aside, draws_up_front
 from ppgrad.engine.assignment.assignment import Assignment
+from ppgrad.engine.checking.coupled_slices import ask_plates
 from ppgrad.engine.checking.dropped_costs import check_no_cost_dropped
 from ppgrad.engine.checking.jumps import check_continuous, jumps_at
 from ppgrad.engine.checking.structure import (
@@ -83,6 +84,7 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
         missed = check_gradient_paths(sites, costs, strict, dict(executor.assignment.served()))
         check_no_cost_dropped(executor, sampler, (guide_trace, model_trace), missed, strict)
+        executor.learn(ask_plates(executor, sampler, followed.traces, sites, followed.dependence, strict))
         executor.checks_after = can_be_checked_after(sites)
         for site in sites:
             if site.drawn is not None and site.drawn.alternatives:

@@ -136,6 +136,7 @@ class Additions(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.filterwarnings("ignore:Plate 'n_:ppgrad.CoupledSlices")
 @pytest.mark.parametrize("kind", ["markov", "plate", "sequential", "coupled", "unseen"])
 def test_additions_are_linear_in_the_number_of_sites(kind: str) -> None:
     def model(steps: int) -> None:
