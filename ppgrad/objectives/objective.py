@@ -108,6 +108,11 @@ class Objective(PyroELBO):
     """Whether the objective is no sum over costs, so that every draw acts on all of it."""
 
     @property
+    def splits_slices(self) -> bool:
+        """Whether it is a sum over slices of a plate all the same, where slices share no draw."""
+        return False
+
+    @property
     def facts(self) -> Facts:
         """What is known of how the objective itself is estimated, whatever the estimators of its sites."""
         return Facts(source="")
@@ -165,6 +170,7 @@ class Objective(PyroELBO):
                 self.max_branches,
                 self.vectorize_particles,
                 self.couples_lanes,
+                self.splits_slices,
                 discounts=self.discounts,
             )
             prepared = replace(prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw), told=told)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppgrad.core import Plate, Plates
-from ppgrad.engine.dependence.sums import SumPlan, Wanted
+from ppgrad.engine.dependence.sums import SumPlan, Wanted, members
 
 SequencePath = tuple[tuple[str, int], ...]
 """The sequential plates around a site, from the outermost in: their names and iterations."""
@@ -27,6 +27,13 @@ class Structure(NamedTuple):
     sequence: SequencePath
     is_random: bool
     has_cost: bool
+
+
+class Part(NamedTuple):
+    """Sites that share no draw with the others, and the plates whose slices do not share any of theirs."""
+
+    sites: int
+    plates: Plates
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +162,35 @@ class Dependence:
             for i, site in enumerate(self.sites)
             if site.is_random
         }
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The program in parts that share no draw, each with the plates whose slices share none either.
+
+        It is one part where no plate has such slices, and where a value has left torch.
+        """
+        whole = (Part(_set(range(len(self.sites))), frozenset()),)
+        if self.notes:
+            return whole
+        constant, groups = 0, list[int]()
+        for i, site in enumerate(self.sites):
+            draws = self._reaching_value[i] | 1 << i if site.is_random else 0
+            draws |= self.reaching_cost[i] if site.has_cost else 0
+            if not draws:
+                constant |= 1 << i
+                continue
+            joined = draws | 1 << i
+            joined |= sum(group for group in groups if group & joined)
+            groups = [group for group in groups if not group & joined] + [joined]
+        parts = [Part(group, self._apart(group)) for group in groups]
+        if not any(part.plates for part in parts):
+            return whole
+        return (*parts, *([Part(constant, frozenset())] if constant else []))
+
+    def _apart(self, group: int) -> Plates:
+        places = [i for i in members(group) if self.sites[i].is_random or self.sites[i].has_cost]
+        shared = frozenset.intersection(*(self.sites[i].plates for i in places))
+        return shared.difference(*(self.coupled(i) for i in places if self.sites[i].is_random))
 
     def with_scores(self, scored: tuple[bool, ...]) -> Dependence:
         """The same where each draw that is ``scored`` has a cost that is computed from it and from its distribution."""

@@ -69,7 +69,7 @@ def attach_alternatives(
     record: ReplayedRecord,
     replay: Callable[[Branch], ReplayedRecord],
     count: Callable[[str, int], None],
-    couples_lanes: bool,
+    apart: Sequence[Plates] | None,
     in_vmap: bool,
     explains: bool,
 ) -> None:
@@ -80,7 +80,8 @@ def attach_alternatives(
         record: of that run.
         replay: runs the program again with one site changed.
         count: is told how many runs a site needs, before the first.
-        couples_lanes: every cost counts for every element, whatever the plates.
+        apart: for each site the plates whose slices have numbers of their own under an objective that is no sum: all
+            costs of a slice count for each of its elements. None where costs add up.
         in_vmap: all of this runs inside of an enclosing vmap, where torch.autograd.grad cannot.
         explains: an error in a branch is the program's, and not vmap's.
     """
@@ -89,15 +90,16 @@ def attach_alternatives(
         estimator, drawn = site.estimator, site.drawn
         if estimator is None or drawn is None or not drawn.alternatives:
             continue
+        joint = frozenset() if apart is None else site.plates - apart[i]
         coupled: Plates = frozenset()
         elements: list[Tensor | None] = [None]
         if estimator.needs.element_by_element:
-            coupled = site.plates if couples_lanes else record.dependence.coupled(i)
+            coupled = record.dependence.coupled(i) if apart is None else joint
             elements = list(_elements(site, coupled, run.tensors[i]["value"].device))
         count(site.name, drawn.alternatives * len(elements))
-        if couples_lanes and estimator.needs.relaxed:
+        if apart is not None and estimator.needs.relaxed:
             _check_no_scores_later(site, estimator, record.entries[i + 1 :])
-        scope = _Scope(site, site.plates if couples_lanes else coupled, estimator)
+        scope = _Scope(site, coupled if apart is None else joint, estimator)
         kept = run.tensors[i]
         lanes = kept["log_prob"].shape[:2]
         kept["base"] = scope.reduced(drawn_costs[i], kept["log_prob"])

@@ -30,7 +30,7 @@ from ppgrad.engine.running.grid import Grid, GridSite
 from ppgrad.engine.running.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.running.record import Record, keep, record_of
 from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise, Sizes
-from ppgrad.engine.running.shared_noise import NoiseSite, shared_noise
+from ppgrad.engine.running.shared_noise import NoiseSite, SubsampledPlate, shared_noise
 from ppgrad.engine.running.site import Site
 from ppgrad.engine.running.stacking import with_lanes
 from ppgrad.engine.running.validity import check_run
@@ -69,6 +69,7 @@ class Executor:
         vectorize: whether lanes may run under vmap.
         max_looped: the most grid points to go through in a loop; None for any number.
         couples_lanes: the objective is no sum over costs: every draw acts on all of it.
+        splits_slices: but for slices of plates that share no draw; each has a number of its own.
         checks_after: the distributions are checked once after the run, not one by one while it runs.
         together: densities that are alike are evaluated in one call; False to see the gradient of each.
     """
@@ -80,11 +81,12 @@ class Executor:
     max_branches: int
     vectorize: bool
     couples_lanes: bool = False
+    splits_slices: bool = False
     grid: Grid = field(default_factory=lambda: Grid({}, {}))
     alternatives: dict[str, int] = field(default_factory=dict)
     max_looped: int | None = None
     discounts: Callable[[Sequence[Site]], Sequence[float]] | None = None
-    noises: dict[str, NoiseSite] = field(default_factory=dict)
+    noises: dict[str, NoiseSite | SubsampledPlate] = field(default_factory=dict)
     checks_after: bool = True
     together: bool = True
     dependences: dict[tuple[Structure, ...], Dependence] = field(default_factory=dict)
@@ -153,7 +155,7 @@ class Executor:
 
     def _execute(self, inputs: Inputs, state: Any) -> list[Record]:
         indices = self.grid.indices()
-        uniforms = shared_noise(self.noises, self.particles)
+        uniforms = shared_noise(self.noises, self.particles, self.sizes.num_importance)
         if self.noises:
             state = generator_state()
 
@@ -235,7 +237,8 @@ class Executor:
 
         try:
             record = self._record(run)
-            attach_alternatives(run, record, replay, self._count_alternatives, self.couples_lanes, in_vmap, in_loop)
+            apart = record.apart(self.splits_slices) if self.couples_lanes else None
+            attach_alternatives(run, record, replay, self._count_alternatives, apart, in_vmap, in_loop)
         finally:
             restore_generators(end)
         return run
@@ -326,7 +329,7 @@ class Executor:
 
     def first_noise(self) -> dict[str, Tensor]:
         """The noise of one particle at every site that shares it."""
-        return _first(shared_noise(self.noises, self.particles))
+        return _first(shared_noise(self.noises, self.particles, self.sizes.num_importance))
 
     def first_branch(self) -> dict[str, Tensor]:
         """The grid index of the first point at every summed-over site."""

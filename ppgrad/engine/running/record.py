@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from ppgrad.core import Draw, Estimator, InvalidProgram, Plates, Signal, sum_plates
+from ppgrad.core import Draw, Estimator, InvalidProgram, Plate, Plates, Signal, sum_plates
 from ppgrad.core.draw import Chain
-from ppgrad.engine.dependence.dependence import Dependence, SequencePath
+from ppgrad.engine.dependence.dependence import Dependence, Part, SequencePath
 from ppgrad.engine.dependence.sums import Sums, members
 from ppgrad.engine.running.branches import Run, event_dim_of
 from ppgrad.engine.running.grid import Grid
@@ -63,6 +63,22 @@ class Record:
 
     entries: tuple[Entry, ...]
     dependence: Dependence
+    subsampling: Mapping[Plate, float] = field(default_factory=dict)
+
+    def parts(self, splits: bool) -> tuple[Part, ...]:
+        """The sites in parts that share no draw, if it ``splits``, and the plates whose slices share none either.
+
+        Where an estimator differentiates the cost of another run, or sums over a site, all is one part.
+        """
+        served = [entry.estimator for entry in self.entries if entry.estimator is not None]
+        if splits and not any(one.needs.relaxed or one.needs.slopes for one in served):
+            return self.dependence.parts
+        return (Part((1 << len(self.entries)) - 1, frozenset()),)
+
+    def apart(self, splits: bool) -> list[Plates]:
+        """For each site the plates around it whose slices share no draw."""
+        parts = self.parts(splits)
+        return [next(part.plates for part in parts if part.sites >> i & 1) for i in range(len(self.entries))]
 
     @property
     def costs(self) -> list[Tensor]:
@@ -98,7 +114,8 @@ class Record:
                 score = (density - density.detach()) * Signal(parts, entry.plates, like=density).value
                 entry = entry._replace(cost=score if cost is None else cost + score)
             entries.append(entry)
-        return Record(tuple(entries), self.dependence.with_scores(tuple([e.draw is not None for e in entries])))
+        scored = tuple([entry.draw is not None for entry in entries])
+        return Record(tuple(entries), self.dependence.with_scores(scored), self.subsampling)
 
     def served(self) -> list[Served]:
         """Each draw that has a surrogate, with the cost downstream of it."""
@@ -244,7 +261,8 @@ def record_of(run: Run, discounts: Sequence[float], grid: Grid, depth: int, depe
                 active=active,
             )
         )
-    return Record(tuple(entries), dependence)
+    subsampling = {plate: ratio for site in run.sites for plate, ratio in site.subsampling.items()}
+    return Record(tuple(entries), dependence, subsampling)
 
 
 class _GridWeights:

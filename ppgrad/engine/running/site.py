@@ -63,7 +63,7 @@ class Site:
         self.drawn = drawn
         self.is_relaxed = is_relaxed
         self._scale, self._mask = node["scale"], node["mask"]
-        self.plates, self.sequence = plates_of(node)
+        self.plates, self.sequence, self.subsampling = _read_frames(node)
 
     @property
     def is_random(self) -> bool:
@@ -153,15 +153,24 @@ def _baseline_keys(infer: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
     """The vectorized plates of a site, and its path through sequential ones."""
-    return _plates_of_frames(tuple([frame[:4] for frame in node["cond_indep_stack"]]))
+    return _read_frames(node)[:2]
+
+
+def _read_frames(node: Mapping[str, Any]) -> tuple[Plates, SequencePath, Mapping[Plate, float]]:
+    return _plates_of_frames(tuple(node["cond_indep_stack"]))
 
 
 @lru_cache(maxsize=4096)
-def _plates_of_frames(frames: tuple[tuple[str, int | None, int, int], ...]) -> tuple[Plates, SequencePath]:
-    plates = frozenset(Plate(name, dim, size) for name, dim, size, _ in frames if dim is not None)
+def _plates_of_frames(frames: tuple[Any, ...]) -> tuple[Plates, SequencePath, Mapping[Plate, float]]:
+    vectorized = {frame: Plate(frame.name, frame.dim, frame.size) for frame in frames if frame.dim is not None}
     # The counter of a plate object that is walked twice goes on counting.
-    path = [(name, counter if counter <= size else AGAIN) for name, dim, size, counter in frames if dim is None]
-    return plates, tuple(path)
+    path = [(f.name, f.counter if f.counter <= f.size else AGAIN) for f in frames if f.dim is None]
+    subsampling = {
+        plate: frame.full_size / frame.size
+        for frame, plate in vectorized.items()
+        if frame.full_size not in (None, frame.size)
+    }
+    return frozenset(vectorized.values()), tuple(path), subsampling
 
 
 def site_info(

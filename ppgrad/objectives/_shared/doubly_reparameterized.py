@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Unsupported
-from ppgrad.engine.running.record import Record
-from ppgrad.objectives._shared.lanes import total_of_lanes
+from ppgrad.engine.running.record import Entry, Record
+from ppgrad.objectives._shared.lanes import RunsOfPart
 
 
-def doubly_reparameterized(records: Sequence[Record], weights: Tensor, sharpness: float) -> Tensor:
+def doubly_reparameterized(part: RunsOfPart, weights: Tensor, sharpness: float) -> Tensor:
     """Σ_k v_k c̄_k + w̃_k (r_k − r̄_k + ℓ̄_k), with v = (1 − s) w̃ + s w̃², averaged over particles.
 
     A bar holds all parameters fixed, so that the values drawn alone carry a gradient. c is the whole
@@ -22,8 +22,8 @@ def doubly_reparameterized(records: Sequence[Record], weights: Tensor, sharpness
     of the sites reparameterized twice, z drawn from it and the others from ℓ.
 
     Args:
-        records: of all samples.
-        weights: w̃, normalized over the samples of a particle, ``(particles, K)``.
+        part: of all samples.
+        weights: w̃, normalized over the samples of a particle, ``(particles, *slices, K)``.
         sharpness: s; 1 for the importance-weighted bound.
 
     Raises:
@@ -31,19 +31,21 @@ def doubly_reparameterized(records: Sequence[Record], weights: Tensor, sharpness
 
     Source: Tucker et al. (2019), eq. 7 and 8; for the Rényi bound, section 6.
     """
-    for record in records:
+    for record in part.records:
         _check(record)
-    flat = weights.reshape(-1)
-    path = (1 - sharpness) * flat + sharpness * flat**2
-    terms = [_terms(record) for record in records]
-    still, rest = (torch.cat(parts) for parts in zip(*terms, strict=True))
-    return (path * still + flat * rest).sum() / len(weights)
+    path = (1 - sharpness) * weights + sharpness * weights**2
+    terms = [_terms(part.entries(record)) for record in part.records]
+    still, rest = ([own for own, _ in terms], [own for _, own in terms])
+    zero = torch.zeros_like(weights)
+    of_still = part.total(still) if any(still) else zero
+    of_rest = part.total(rest) if any(rest) else zero
+    return part.scale * (path * of_still + weights * of_rest).sum() / len(weights)
 
 
-def _terms(record: Record) -> tuple[Tensor, Tensor]:
-    """c̄, and r − r̄ + ℓ̄, of each lane."""
+def _terms(entries: Sequence[Entry]) -> tuple[list[Tensor], list[Tensor]]:
+    """The terms of c̄, and of r − r̄ + ℓ̄."""
     still, rest = [], []
-    for entry in record.entries:
+    for entry in entries:
         twice = entry.estimator is not None and entry.estimator.needs.fixed_parameters
         if entry.cost is not None and not twice:
             rest.append(entry.cost)
@@ -54,8 +56,7 @@ def _terms(record: Record) -> tuple[Tensor, Tensor]:
             rest += [] if twice else [-entry.stopped.cost]
         if entry.stopped.density is not None and not twice:
             rest.append(entry.stopped.density)
-    zero = torch.zeros_like(total_of_lanes(record.costs))
-    return total_of_lanes(still) if still else zero, total_of_lanes(rest) if rest else zero
+    return still, rest
 
 
 def _check(record: Record) -> None:
