@@ -1,5 +1,7 @@
 # `make demo` and `make test` need Python 3.11 and pip, nothing else.
 PYTHON ?= python3.11
+# make test CONSTRAINTS=constraints-lowest.txt, or constraints-newest.txt, tests other dependencies than the pinned ones.
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 RUN := $(VENV)/bin/
 STAMP := $(VENV)/.installed
@@ -15,7 +17,7 @@ STAMP_STORCHASTIC := $(VENV_STORCHASTIC)/.installed
 VENV_SB3 := .venv-sb3
 STAMP_SB3 := $(VENV_SB3)/.installed
 
-.PHONY: demo test lint test-arviz1 bench bench-environments bench-training clean
+.PHONY: demo test lint rooms stub test-arviz1 bench bench-environments bench-training clean
 
 demo: $(STAMP)
 	OMP_NUM_THREADS=1 $(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy \
@@ -30,6 +32,14 @@ lint: $(STAMP)
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
+
+# The picture of the rooms in CONTRIBUTING.md, from the imports.
+rooms:
+	$(PYTHON) tools/rooms.py
+
+# What a type checker reads of the public names, from ppgrad/__init__.py.
+stub:
+	$(PYTHON) tools/stub.py
 
 # The analysis room with ArviZ 1.x, on Python 3.12, without torch.
 test-arviz1:
@@ -56,10 +66,10 @@ bench-training: $(STAMP) $(STAMP_SB3)
 	OMP_NUM_THREADS=1 $(RUN)python benchmarks/pendulum.py
 	OMP_NUM_THREADS=1 $(RUN)python benchmarks/discrete_vae.py
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(RUN)python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(RUN)python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch
+	$(RUN)python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
 	touch $@
 
 $(STAMP_SB3): constraints-sb3.txt

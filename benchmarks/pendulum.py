@@ -29,7 +29,7 @@ from rich.table import Table
 
 import ppgrad
 from ppgrad import ExpectedReturn, LeaveOneOut, Pathwise, ScoreFunction
-from ppgrad.analysis.plots import PALETTE
+from ppgrad.analysis.plots.figures import PALETTE
 from ppgrad.analysis.saving import DOTS_PER_INCH
 from ppgrad.envs import Pendulum
 

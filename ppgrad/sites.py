@@ -39,6 +39,8 @@ def policy(
 
     Returns:
         The action, of shape ``fn.shape()``.
+
+    Raises: nothing; an estimator that cannot serve the site says so when an objective runs the program.
     """
     infer = {**(infer or {}), "policy": True, "context": context}
     if not am_i_wrapped():
@@ -86,7 +88,16 @@ def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = 
 
 
 def cost(name: str, value: Tensor | np.ndarray | float, *, time: int | None = None) -> None:
-    """A reward site of minus ``value``; see `reward`."""
+    """A reward site of minus ``value``.
+
+    Args:
+        name: the site.
+        value: shaped like the plates around it, or broadcastable to them; a bool counts as 0 or 1.
+        time: as for `reward`.
+
+    Raises:
+        InvalidProgram: ``value`` does not broadcast to the plates around it.
+    """
     value = torch.as_tensor(value)
     reward(name, -(value.int() if value.dtype == torch.bool else value), time=time)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ with suppress(ModuleNotFoundError):  # tests of analysis run without torch, too
 
 @pytest.fixture(autouse=True)
 def clean_state(request: pytest.FixtureRequest) -> Iterator[None]:
-    if "analysis" in request.path.parts:  # runs without torch, too
+    if request.path.is_relative_to(Path(__file__).parent / "analysis"):  # runs without torch, too
         yield
         return
     import pyro
@@ -24,3 +26,11 @@ def clean_state(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     pyro.clear_param_store()
     pyro.util.set_rng_state(state)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts, also where the tests run in the background and a shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

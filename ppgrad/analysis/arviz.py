@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ppgrad.analysis.comparison_data import ComparisonData
+
 if TYPE_CHECKING:
     from xarray import Dataset
-
-    from ppgrad.analysis.comparison import Comparison
 
 
 def container(groups: Mapping[str, Dataset], attrs: Mapping[str, Any] | None = None) -> Any:
@@ -41,7 +41,7 @@ def container(groups: Mapping[str, Dataset], attrs: Mapping[str, Any] | None = N
     return arviz.InferenceData(attrs=attributes, **written)
 
 
-def comparison_container(comparison: Comparison) -> Any:
+def comparison_container(comparison: ComparisonData) -> Any:
     """A comparison's draws, their norms and costs, and the reference, in three groups.
 
     Groups:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ppgrad.analysis import plots
 from ppgrad.analysis.arviz import container
 from ppgrad.analysis.saving import DOTS_PER_INCH, save_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
-
-_BAND = 0.05
-"""The share of all steps that a point of a smoothed curve looks back on."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +127,11 @@ class History:
     def save(self, folder: str | Path) -> list[Path]:
         """Write ``history.nc`` (`to_arviz`) and ``training.png`` (`plot_training`), or neither.
 
+        Returns:
+            The paths of the files.
+
         Raises:
-            OSError: the folder cannot be written.
+            OSError: the folder cannot be written; the message names it.
         """
 
         def write(hidden: Path) -> list[str]:
@@ -142,24 +143,4 @@ class History:
 
     def plot_training(self) -> Figure:
         """Loss or return, the gradient's norm and its signal-to-noise ratio, against the steps."""
-        from matplotlib.figure import Figure
-
-        from ppgrad.analysis.plots import PALETTE
-
-        first = "rollout/ep_rew_mean" if "rollout/ep_rew_mean" in self.metrics else "train/loss"
-        shown = [name for name in (first, "grad/norm", "grad/snr") if name in self.metrics]
-        figure = Figure(figsize=(7.6, 2.2 * len(shown) + 0.6), layout="constrained")
-        axes = np.atleast_1d(figure.subplots(len(shown), sharex=True))
-        window = max(1, int(_BAND * len(self.metrics)))
-        for ax, name, colour in zip(axes, shown, PALETTE, strict=False):
-            column = self.metrics[name]
-            ax.plot(column.index, column, color=colour, linewidth=0.6, alpha=0.35)
-            ax.plot(column.index, column.rolling(window, min_periods=1).mean(), color=colour, linewidth=1.6)
-            ax.set_ylabel(name)
-        if first != "train/loss" and "eval/mean_reward" in self.metrics:
-            known = self.metrics["eval/mean_reward"].dropna()
-            axes[0].plot(known.index, known, "o", color="black", markersize=4, label="eval/mean_reward")
-            axes[0].legend(frameon=False)
-        axes[-1].set_xlabel("step")
-        axes[0].set_title(self.objective, fontsize=9, wrap=True)
-        return figure
+        return plots.plot_training(self.metrics, self.objective)

@@ -10,16 +10,27 @@ from errno import ENOTDIR
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ppgrad.analysis.arviz import comparison_container
+from ppgrad.analysis.comparison_data import ComparisonData
+from ppgrad.analysis.plots import plot_bias, plot_distributions, plot_variance_cost
+from ppgrad.analysis.tables import pairs, summary, totals
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from ppgrad.analysis.comparison import Comparison
 
 DOTS_PER_INCH = 160
 
 
-def save(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write all of a comparison's files; see `save_files`."""
+def save_comparison(comparison: ComparisonData, folder: Path) -> list[Path]:
+    """Write all of a comparison's files: ``comparison.nc``, three tables and three pictures.
+
+    Returns:
+        The paths of the files.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: there is only one replicate, which has no variance.
+    """
     return save_files("comparison", folder, lambda hidden: _write(comparison, hidden))
 
 
@@ -33,6 +44,9 @@ def save_files(what: str, folder: Path, write: Callable[[Path], list[str]]) -> l
         what: for messages.
         folder: where to.
         write: puts the files into a folder and returns their names.
+
+    Returns:
+        The paths of the files.
 
     Raises:
         OSError: the folder cannot be written.
@@ -60,16 +74,16 @@ def save_files(what: str, folder: Path, write: Callable[[Path], list[str]]) -> l
     return [folder / name for name in names]
 
 
-def _write(comparison: Comparison, folder: Path) -> list[str]:
-    comparison.to_arviz().to_netcdf(str(folder / "comparison.nc"))
-    tables = {"summary.csv": comparison.summary, "totals.csv": comparison.totals, "pairs.csv": comparison.pairs}
+def _write(comparison: ComparisonData, folder: Path) -> list[str]:
+    comparison_container(comparison).to_netcdf(str(folder / "comparison.nc"))
+    tables = {"summary.csv": summary, "totals.csv": totals, "pairs.csv": pairs}
     for name, table in tables.items():
-        table().to_csv(folder / name)
-    pictures: dict[str, Callable[[], Figure]] = {
-        "bias.png": comparison.plot_bias,
-        "distributions.png": comparison.plot_distributions,
-        "variance_cost.png": comparison.plot_variance_cost,
+        table(comparison).to_csv(folder / name)
+    pictures: dict[str, Callable[[ComparisonData], Figure]] = {
+        "bias.png": plot_bias,
+        "distributions.png": plot_distributions,
+        "variance_cost.png": plot_variance_cost,
     }
     for name, plot in pictures.items():
-        plot().savefig(folder / name, dpi=DOTS_PER_INCH)
+        plot(comparison).savefig(folder / name, dpi=DOTS_PER_INCH)
     return ["comparison.nc", *tables, *pictures]

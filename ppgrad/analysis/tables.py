@@ -9,18 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppgrad.analysis.bias_test import DOUBT, smallest_bias_found
+from ppgrad.analysis.comparison_data import ComparisonData
 from ppgrad.analysis.statistics import Array, paired, total_variance, variance_ratio
 from ppgrad.analysis.tail import pareto_khat
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from ppgrad.analysis.comparison import Comparison
-
 Places = NDArray[np.intp]
 
 
-def summary(comparison: Comparison, limit: int | None) -> DataFrame:
+def summary(comparison: ComparisonData, limit: int | None = 1000) -> DataFrame:
     """See `Comparison.summary`."""
     import pandas
 
@@ -51,7 +50,7 @@ def summary(comparison: Comparison, limit: int | None) -> DataFrame:
     return table
 
 
-def totals(comparison: Comparison) -> DataFrame:
+def totals(comparison: ComparisonData) -> DataFrame:
     """See `Comparison.totals`."""
     import pandas
 
@@ -91,7 +90,7 @@ def totals(comparison: Comparison) -> DataFrame:
     return table
 
 
-def pairs(comparison: Comparison) -> DataFrame:
+def pairs(comparison: ComparisonData) -> DataFrame:
     """See `Comparison.pairs`."""
     import pandas
 
@@ -105,7 +104,7 @@ def pairs(comparison: Comparison) -> DataFrame:
     return pandas.DataFrame(rows, columns=columns).set_index(["first", "second"])
 
 
-def sentences(comparison: Comparison) -> list[str]:
+def sentences(comparison: ComparisonData) -> list[str]:
     """See `Comparison.sentences`."""
     table = totals(comparison)
     least = str(table.attrs["least"])
@@ -131,7 +130,7 @@ def sentences(comparison: Comparison) -> list[str]:
     return said
 
 
-def widest(comparison: Comparison, limit: int | None) -> Places:
+def widest(comparison: ComparisonData, limit: int | None) -> Places:
     """Places of at most ``limit`` components: those whose variance is largest, in their own order."""
     count = len(comparison.components)
     if limit is None or count <= limit:
@@ -157,7 +156,7 @@ def adjusted(p_values: Array) -> float:
     return float(min(1.0, known.min() * len(known))) if len(known) else float("nan")
 
 
-def _bias_sentences(comparison: Comparison, table: DataFrame) -> list[str]:
+def _bias_sentences(comparison: ComparisonData, table: DataFrame) -> list[str]:
     if comparison.reference is None:
         return ["There is no reference: nothing is said of bias."]
     by = {verdict: [str(label) for label in rows.index] for verdict, rows in table.groupby("verdict")}
@@ -186,7 +185,7 @@ def _bias_sentences(comparison: Comparison, table: DataFrame) -> list[str]:
     return said + _noisy_reference(comparison)
 
 
-def _noisy_reference(comparison: Comparison) -> list[str]:
+def _noisy_reference(comparison: ComparisonData) -> list[str]:
     """Of which estimators the mean is known better than the reference."""
     known = comparison.flat_reference()
     if known is None or not known[1].any():
@@ -206,7 +205,7 @@ def _some(names: list[str]) -> str:
     return _listed(names) if len(names) <= 3 else f"{', '.join(names[:3])} and {len(names) - 3} more components"
 
 
-def _differences(comparison: Comparison, first: str, second: str) -> tuple[float, float]:
+def _differences(comparison: ComparisonData, first: str, second: str) -> tuple[float, float]:
     """Largest |z| and smallest adjusted p-value of the paired mean differences."""
     found = [
         paired(comparison.estimators[first].draws[name], comparison.estimators[second].draws[name])

@@ -22,7 +22,7 @@ class Tail:
     """The tail of a sample of norms.
 
     Args:
-        khat: shape of the generalised Pareto distribution that fits the largest values: moments of
+        khat: shape of the generalized Pareto distribution that fits the largest values: moments of
             order below 1/k̂ exist. −∞ where the largest value repeats, NaN where nothing can be said.
         standard_error: asymptotic standard error of ``khat``.
         verdict: 'finite variance', 'infinite variance', 'no mean', or 'inconclusive'.
@@ -34,7 +34,7 @@ class Tail:
 
 
 def pareto_khat(norms: ArrayLike) -> Tail:
-    """How heavy a tail is: k̂ of a generalised Pareto fit to the largest values.
+    """How heavy a tail is: k̂ of a generalized Pareto fit to the largest values.
 
     The ⌈min(n/5, 3√n)⌉ largest of n values, less the largest value below them, are fitted as
     Vehtari et al. do, with their prior that is worth ten values at ½. Its standard error is (1 + k̂)/√m
@@ -61,7 +61,7 @@ def pareto_khat(norms: ArrayLike) -> Tail:
     excesses = values[values > threshold] - threshold
     if len(excesses) < _FEWEST_EXCESSES:
         return Tail(np.nan, np.nan, "inconclusive")
-    khat = _generalised_pareto(excesses)
+    khat = _generalized_pareto(excesses)
     if not np.isfinite(khat):
         return Tail(np.nan, np.nan, "inconclusive")
     error = (1 + max(khat, -0.5)) / np.sqrt(len(excesses))
@@ -76,7 +76,7 @@ def _verdict(khat: float, error: float) -> str:
     return "infinite variance" if khat - 2 * error > 0.5 else "inconclusive"
 
 
-def _generalised_pareto(excesses: Array) -> float:
+def _generalized_pareto(excesses: Array) -> float:
     """k̂ of sorted positive values: Zhang & Stephens' weighted mean over a grid of −k/σ, then the prior."""
     count = len(excesses)
     grid = 30 + int(np.sqrt(count))

@@ -8,13 +8,16 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ppgrad.core import Baseline, Draw, InvalidInput, Memory, Signal
+from ppgrad.core import Baseline, Draw, InvalidInput, Memory, Needs, Signal
 from ppgrad.core.arguments import is_number
 
 
 @dataclass(frozen=True)
 class Constant(Baseline):
     """b = −``value``: ``value`` is the return (or the bound) that is expected.
+
+    Args:
+        value: a finite number.
 
     Raises:
         InvalidInput: ``value`` is no finite number.
@@ -35,8 +38,8 @@ class Constant(Baseline):
         return (cls(1.5),)
 
     @property
-    def joins_steps(self) -> bool:
-        return type(self) is Constant
+    def needs(self) -> Needs:  # type: ignore[override]
+        return Needs(joins_steps=type(self) is Constant)
 
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         return torch.full_like(signal.value, -self.value)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from ppgrad.core import Baseline, Draw, InvalidAssignment, Memory, Signal, SiteInfo
+from ppgrad.core import Baseline, Draw, InvalidAssignment, Learns, Memory, Signal, SiteInfo
 from ppgrad.core.draw import Regressed
 from ppgrad.core.modules import predicted
 
 
 @dataclass(frozen=True)
-class Critic(Baseline):
+class Critic(Baseline, Learns):
     """b = −``module(context)``, regressed on the signal: (f − b)², its own loss, its own parameters.
 
     The module predicts the return to come (a state-value function), the signal f is a cost. Under a
@@ -25,6 +25,9 @@ class Critic(Baseline):
 
     Args:
         module: from the site's ``context`` to one number for each element of its plates.
+
+    Raises:
+        InvalidAssignment: ``module`` is no ``torch.nn.Module``.
 
     Source: Mnih & Gregor (2014), Neural variational inference, section 2.3.
     """

@@ -10,12 +10,12 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from ppgrad.core import Baseline, Draw, Memory, Signal, SiteInfo
+from ppgrad.core import Baseline, Draw, Memory, RunsAgain, Signal, SiteInfo
 from ppgrad.core.distributions import distribution_name, element, without_mask
 
 
 @dataclass(frozen=True)
-class DeltaMethod(Baseline):
+class DeltaMethod(Baseline, RunsAgain):
     """b = ½ [f(m + Lr) + f(m − Lr)], r random signs: f(m) + ½ tr(f″(m) Σ) in expectation, to third order.
 
     m is the mean, LLᵀ = Σ the covariance. Two branches, with the same noise elsewhere. It is the mean

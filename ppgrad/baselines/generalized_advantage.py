@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ppgrad.baselines.critic import Critic, MeanOfContext
-from ppgrad.core import Baseline, Draw, InvalidAssignment, InvalidInput, Memory, Signal, SiteInfo
+from ppgrad.core import Baseline, Draw, InvalidAssignment, InvalidInput, Learns, Memory, Needs, Signal, SiteInfo
 from ppgrad.core.arguments import at_least, shown, within
 from ppgrad.core.draw import Chain
 
 
 @dataclass(frozen=True)
-class GeneralizedAdvantage(Baseline):
+class GeneralizedAdvantage(Baseline, Learns):
     """A_t = Σ_l λ^l δ_{t+l}, δ_t = r_t + V(s_{t+1}) − V(s_t), in place of the return to come less V(s_t).
 
     t counts the sites that share this baseline, in program order; r_t is all that is earned between two of them,
@@ -31,11 +31,16 @@ class GeneralizedAdvantage(Baseline):
         normalize: divide by the standard deviation of all active draws' advantages, after taking off their mean:
             another step size at each gradient, and so no unbiased estimate, whatever λ.
 
+    Raises:
+        InvalidAssignment: ``critic`` is no `Critic`.
+        InvalidInput: ``decay`` or ``steps`` is out of its range, or both are given.
+
     Source: Schulman et al. (2016), High-dimensional continuous control using generalized advantage
     estimation, eq. 16; n steps: Mnih et al. (2016), Asynchronous methods for deep reinforcement learning.
     """
 
     source: ClassVar[str] = "Schulman et al. (2016), Generalized Advantage Estimation, eq. 16"
+    needs: ClassVar[Needs] = Needs(chain=True)
 
     critic: Critic
     decay: float | None = None
@@ -56,10 +61,6 @@ class GeneralizedAdvantage(Baseline):
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return (cls(Critic(MeanOfContext()), decay=1.0),)
-
-    @property
-    def looks_ahead(self) -> bool:
-        return True
 
     @property
     def bias(self) -> str:

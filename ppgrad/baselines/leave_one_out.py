@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ppgrad.core import Baseline, Draw, Memory, Signal, SiteInfo
+from ppgrad.core import Baseline, Draw, Memory, Needs, Signal, SiteInfo
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,8 @@ class LeaveOneOut(Baseline):
         return None
 
     @property
-    def joins_steps(self) -> bool:
-        return type(self) is LeaveOneOut
-
-    @property
-    def compares_particles(self) -> bool:
-        return self.over is None
+    def needs(self) -> Needs:  # type: ignore[override]
+        return Needs(joins_steps=type(self) is LeaveOneOut, independent_particles=self.over is None)
 
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         if self.over is None and signal.others is not None:

@@ -8,12 +8,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ppgrad.core import Baseline, Draw, Memory, Signal
+from ppgrad.core import Baseline, Draw, Memory, Remembers, Signal
 from ppgrad.core.arguments import share
 
 
 @dataclass(frozen=True)
-class MovingAverage(Baseline):
+class MovingAverage(Baseline, Remembers):
     """b_t = m_t / (1 − decay^t), with m_t = decay m_{t−1} + (1 − decay) · mean signal at t − 1.
 
     It uses the average from before this gradient, so that it cannot depend on the draw, and

@@ -9,11 +9,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ppgrad.core import Baseline, Draw, Memory, Pilot, Signal
+from ppgrad.core import Baseline, Calibrates, Draw, Memory, Pilot, Signal
 
 
 @dataclass(frozen=True)
-class OptimalConstant(Baseline):
+class OptimalConstant(Baseline, Calibrates):
     """b* = E[f ‖s‖²] / E[‖s‖²], s = ∇log p: the constant of least variance, from held-out runs.
 
     A constant that is fitted to the draws that it is subtracted from is biased; these are others.

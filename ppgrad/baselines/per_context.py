@@ -8,12 +8,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ppgrad.core import Baseline, Draw, Memory, Signal, SiteInfo
+from ppgrad.core import Baseline, Draw, Memory, Remembers, Signal, SiteInfo
 from ppgrad.core.arguments import at_least, share
 
 
 @dataclass(frozen=True)
-class PerContext(Baseline):
+class PerContext(Baseline, Remembers):
     """b = the moving average of the signals seen before at the same context, an index from 0 to ``contexts`` − 1.
 
     An input-dependent baseline, as a table: one entry for each data point, prompt or start state. As

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ppgrad.baselines.moving_average import MovingAverage
-from ppgrad.core import Baseline, Draw, InvalidAssignment, Memory, Signal
+from ppgrad.core import Baseline, Draw, InvalidAssignment, Learns, Memory, Remembers, Signal
 from ppgrad.core.draw import Regressed
 from ppgrad.core.modules import fit_to_signal, over_lanes
 
@@ -25,7 +25,7 @@ KEYS = (
 
 
 @dataclass(frozen=True)
-class PyroBaseline(Baseline):
+class PyroBaseline(Baseline, Learns, Remembers):
     """b = decaying average − (network(input) or a given value), as ``TraceGraph_ELBO`` reads them.
 
     As in Pyro the network and the value predict the return (or the bound) to come.

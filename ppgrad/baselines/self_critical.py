@@ -9,12 +9,12 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Baseline, Draw, Memory, Signal, SiteInfo
+from ppgrad.core import Baseline, Draw, Memory, RunsAgain, Signal, SiteInfo
 from ppgrad.core.distributions import distribution_name, mode
 
 
 @dataclass(frozen=True)
-class SelfCritical(Baseline):
+class SelfCritical(Baseline, RunsAgain):
     """b = f(mode): one branch, the program with the site at its mode and the same noise elsewhere.
 
     Needs a distribution with a mode.

@@ -6,15 +6,22 @@ import ast
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ppgrad.core import InvalidInput, PpgradError, Problem
 
 
-def load_problem(path: str, settings: list[str]) -> tuple[Problem, str, dict[str, object]]:
+def load_problem(
+    path: str, settings: list[str], offered: Mapping[str, object] | None = None
+) -> tuple[Problem, str, dict[str, object]]:
     """The problem that ``PATH[:NAME]`` names, made with ``KEY=VALUE`` settings; a short name; what it was made with.
+
+    Args:
+        path: ``PATH[:NAME]``.
+        settings: each is ``KEY=VALUE``.
+        offered: arguments that it is given if it has parameters of these names and the settings do not say.
 
     Raises:
         InvalidInput: no such file, no such name in it, or settings that it does not take.
@@ -29,6 +36,7 @@ def load_problem(path: str, settings: list[str]) -> tuple[Problem, str, dict[str
     arguments = dict(map(_setting, settings))
     made_with: dict[str, object] = {"PATH": f"{source.name}:{name}"}
     if callable(found):
+        arguments = {**_taken(found, offered or {}), **arguments}
         bound = _checked_arguments(f"{name}() of {file}", found, arguments)
         made_with |= {f"--set {key}": value for key, value in bound.items()}
         found = found(**arguments)
@@ -53,6 +61,15 @@ def _module(source: Path) -> Any:
     except (Exception, SystemExit) as error:
         raise InvalidInput(f"{source} cannot be loaded: {type(error).__name__}: {error}") from error
     return module
+
+
+def _taken(function: Callable[..., Any], offered: Mapping[str, object]) -> dict[str, Any]:
+    """Those of the offered arguments for which a function has a parameter."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # one that does not say what it takes
+        return {}
+    return {name: value for name, value in offered.items() if name in parameters}
 
 
 def _checked_arguments(what: str, function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from ppgrad.cli.loading import load_problem
 from ppgrad.cli.specification import parse
 from ppgrad.core import Estimator, InvalidInput, Problem
 from ppgrad.core.folders import writable_folder
+from ppgrad.core.generators import aside, forked
 from ppgrad.objectives import Objective
 from ppgrad.train import fit
 from ppgrad.train.logs import CSV
-from ppgrad.train.new_run import check_new
+from ppgrad.train.run_files import check_new
 
 STEPS = 1000
 PARTICLES = 8
@@ -39,7 +40,7 @@ def train_problem(
     Returns:
         The history, and the files that were written.
     """
-    problem, name, made_with = load_problem(path, settings)
+    problem, name, made_with = _problem_under_seed(path, settings, given.get("seed"))
     options = {**_checked(problem, path), **{key: value for key, value in given.items() if value is not None}}
     objective = _objective(problem, options)
     if isinstance(options.get("optimizer"), str):
@@ -66,6 +67,18 @@ def train_problem(
             place.rmdir()
         raise
     return history, [checkpoint, folder / CSV, *history.save(folder)]
+
+
+def _problem_under_seed(path: str, settings: list[str], seed: int | None) -> tuple[Problem, str, dict[str, object]]:
+    """The problem, whose initial weights depend on the seed: it is told the seed if it takes one, and drawn under it.
+
+    Raises:
+        InvalidInput: the seed is out of its range, or as for `load_problem`.
+    """
+    if seed is not None and not 0 <= seed < 2**32:
+        raise InvalidInput(f"seed={seed}: write --seed and an integer from 0 to {2**32 - 1}.")
+    with forked(0 if seed is None else seed), aside():
+        return load_problem(path, settings, {} if seed is None else {"seed": seed})
 
 
 def _checked(problem: Problem, path: str) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The words that every room shares: draws, signals, estimators, baselines, problems, errors."""
 
+from ppgrad.core.baseline import Baseline
 from ppgrad.core.draw import Draw, Plate, Plates, Signal, sum_lane, sum_plates
 from ppgrad.core.errors import (
     CannotBeExact,
+    CoupledSlices,
     InvalidAssignment,
     InvalidInput,
     InvalidProgram,
@@ -13,12 +15,20 @@ from ppgrad.core.errors import (
     TooManyBranches,
     Unsupported,
 )
-from ppgrad.core.estimator import Baseline, Draws, Estimator, Facts, Memory, Pilot, Sample, SiteInfo
+from ppgrad.core.estimator import Estimator
+from ppgrad.core.facts import Facts
+from ppgrad.core.memory import Memory, Pilot
+from ppgrad.core.needs import Needs
 from ppgrad.core.problem import Problem
+from ppgrad.core.protocols import Calibrates, Learns, Remembers, RunsAgain, SharesNoise, SumsOver, Tunes
+from ppgrad.core.sample import Draws, Sample
+from ppgrad.core.site_info import SiteInfo
 
 __all__ = [
     "Baseline",
+    "Calibrates",
     "CannotBeExact",
+    "CoupledSlices",
     "Draw",
     "Draws",
     "Estimator",
@@ -26,7 +36,9 @@ __all__ = [
     "InvalidAssignment",
     "InvalidInput",
     "InvalidProgram",
+    "Learns",
     "Memory",
+    "Needs",
     "NoCompiler",
     "NoGradientPath",
     "NonFinite",
@@ -35,10 +47,15 @@ __all__ = [
     "Plates",
     "PpgradError",
     "Problem",
+    "Remembers",
+    "RunsAgain",
     "Sample",
+    "SharesNoise",
     "Signal",
     "SiteInfo",
+    "SumsOver",
     "TooManyBranches",
+    "Tunes",
     "Unsupported",
     "sum_lane",
     "sum_plates",

@@ -14,6 +14,14 @@ from torch.distributions import Distribution, Independent, Transform, Transforme
 
 from ppgrad.core.errors import Unsupported
 
+FINITE = (
+    torch.distributions.Bernoulli,
+    torch.distributions.Categorical,
+    torch.distributions.OneHotCategorical,
+    torch.distributions.Binomial,
+)
+"""The distributions whose values estimators list."""
+
 _WRAPPERS = (Independent, MaskedDistribution, dist.torch_distribution.ExpandedDistribution)
 
 
@@ -223,6 +231,33 @@ def element(fn: dist.TorchDistribution) -> dist.TorchDistribution:
     return fn
 
 
+def given_probabilities(fn: dist.TorchDistribution) -> Tensor | None:
+    """The ``probs`` that the elements of a discrete ``fn`` were made from; None for logits."""
+    base = element(fn)
+    base = getattr(base, "_categorical", base)
+    probs: Tensor | None = vars(base).get("probs")
+    return probs if probs is not None and probs is vars(base).get("_param") else None
+
+
+def is_possible(fn: dist.TorchDistribution, value: Tensor) -> Tensor:
+    """Where Bernoulli, Categorical, OneHotCategorical or Binomial elements can be ``value``, one number an element.
+
+    They cannot where its probability is 0 in their precision, as that of a choice with a logit of −∞ or −1e8 is. Of
+    ``probs`` that are 0 torch's density does not say so: it is that of the least number that 1 can be told from.
+    """
+    base, probs = element(fn), given_probabilities(fn)
+    if probs is None:
+        possible: Tensor = base.log_prob(value).exp() > 0
+    elif isinstance(base, torch.distributions.Categorical):
+        choices = probs.expand(*value.shape, probs.shape[-1])
+        possible = choices.gather(-1, value.long().unsqueeze(-1)).squeeze(-1) > 0
+    elif isinstance(base, torch.distributions.OneHotCategorical):
+        possible = (probs * value).sum(-1) > 0
+    else:
+        possible = ((value == 0) | (probs > 0)) & ((value == getattr(base, "total_count", 1)) | (probs < 1))
+    return possible
+
+
 def mode(fn: dist.TorchDistribution) -> Tensor:
     """The likeliest value of a distribution, discrete or not, without a graph.
 
@@ -234,6 +269,13 @@ def mode(fn: dist.TorchDistribution) -> Tensor:
         return (base.probs >= 0.5).to(base.probs.dtype).expand(fn.shape())
     found: Tensor = without_mask(fn).mode
     return found.detach()
+
+
+def likeliest_where(condition: Tensor, fn: dist.TorchDistribution, value: Tensor) -> Tensor:
+    """``value``, and where ``condition``, of the batch shape, the mode of a ``fn`` of `FINITE` elements."""
+    if not isinstance(element(fn), FINITE):
+        return value
+    return torch.where(for_event(condition, len(fn.event_shape)), mode(fn), value)
 
 
 def element_shape(fn: dist.TorchDistribution) -> torch.Size:
@@ -250,4 +292,4 @@ def over_event(term: Tensor, event_dim: int) -> Tensor:
 
 def for_event(signal: Tensor, event_dim: int) -> Tensor:
     """A signal, with ones for the dimensions of one event."""
-    return signal.reshape(*signal.shape, *[1] * event_dim)
+    return signal.reshape((*signal.shape, *[1] * event_dim))

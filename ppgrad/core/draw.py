@@ -91,9 +91,9 @@ class Signal:
             plates)``; for an estimator that goes element by element followed by the event's shape,
             with the cost of replacing just that element.
         base: the same of the value drawn; the scope of costs is that of the alternatives.
-        relaxed: for an estimator that relaxes, the whole downstream cost of each alternative's
+        relaxed: for an estimator whose needs say ``relaxed``, the whole downstream cost of each alternative's
             branch, with its graph and every cost counted once: ``(n, *lanes)``.
-        gradients: for an estimator that differentiates, the gradient of the downstream cost with
+        gradients: for an estimator whose needs say ``slopes``, the gradient of the downstream cost with
             respect to the value in the branch of each alternative.
         others: where lanes share a cost, the mean cost of the lanes that do not share this one's.
         without: where lanes share a cost, what it is expected to be without this lane.
@@ -222,7 +222,7 @@ class Signal:
 
 def _given(tensor: Tensor | None) -> Tensor:
     if tensor is None:
-        raise TypeError("the estimator has not asked for this: see has_alternatives and relaxes")
+        raise TypeError("the estimator has not asked for this: write it into its needs, see Needs")
     return tensor
 
 

@@ -37,5 +37,9 @@ class NoGradientPath(UserWarning):
     """A pathwise site from which no gradient reaches any cost."""
 
 
+class CoupledSlices(UserWarning):
+    """What belongs to one slice of a plate is computed from draws of another."""
+
+
 class NoCompiler(UserWarning):
     """What was to be compiled runs as it is."""

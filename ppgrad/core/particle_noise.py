@@ -13,7 +13,8 @@ from torch.distributions import Bernoulli, Categorical, MultivariateNormal
 
 from ppgrad.core.distributions import distribution_name, element, tensor_of, without_mask
 from ppgrad.core.errors import InvalidAssignment
-from ppgrad.core.estimator import Draws, SiteInfo
+from ppgrad.core.sample import Draws
+from ppgrad.core.site_info import SiteInfo
 
 
 def not_drawable(draws: Draws, site: SiteInfo) -> str | None:

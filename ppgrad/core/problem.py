@@ -19,7 +19,8 @@ class Problem:
         about: one line that says what the program is.
         guide: the guide, if the objective needs one.
         args: positional arguments of the model and the guide.
-        exact: returns the exact gradient of the objective, ``{parameter name: tensor}``, if known.
+        exact: returns the exact gradient of the objective, ``{parameter name: tensor}``, each tensor of its
+            parameter's shape; None where it is not known.
         options: keywords for the objective, such as ``discount``.
         smooth: no cost jumps as a function of a continuous site, so that pathwise is unbiased.
         training: what ``ppgrad train`` takes unless told otherwise: keywords of `fit`, such as ``steps``; also

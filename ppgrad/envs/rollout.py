@@ -104,17 +104,8 @@ def rollout(
     >>> list(ppgrad.gradient(score, program, seed=0))
     ['gain.weight']
     """
-    for name, number in (("horizon", horizon), ("episodes", episodes)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InvalidInput(f"rollout({name}={number!r}): {name} is an integer from 1 up.")
-    if bootstrap is not None and not isinstance(bootstrap, torch.nn.Module):
-        raise InvalidInput(f"rollout(bootstrap={shown(bootstrap)}): write a torch.nn.Module, from observations to V.")
+    _check_arguments(env, policy, horizon, episodes, bootstrap)
     value = None if bootstrap is None else Frozen(bootstrap)
-    check_environment(env)
-    if not callable(policy) or inspect.isclass(policy):
-        raise InvalidInput(
-            f"rollout(policy={policy!r}): write a function or a module from observations to a Pyro distribution."
-        )
     space, differentiable = env.action_space, getattr(env, "differentiable", True)
     bounds_fit: list[bool] = []
 
@@ -159,6 +150,19 @@ def rollout(
 
     vars(program)["rollout"] = Rollout(env, policy, horizon, episodes)
     return program
+
+
+def _check_arguments(env: Any, policy: Any, horizon: Any, episodes: Any, bootstrap: Any) -> None:
+    for name, number in (("horizon", horizon), ("episodes", episodes)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InvalidInput(f"rollout({name}={number!r}): {name} is an integer from 1 up.")
+    if bootstrap is not None and not isinstance(bootstrap, torch.nn.Module):
+        raise InvalidInput(f"rollout(bootstrap={shown(bootstrap)}): write a torch.nn.Module, from observations to V.")
+    check_environment(env)
+    if not callable(policy) or inspect.isclass(policy):
+        raise InvalidInput(
+            f"rollout(policy={policy!r}): write a function or a module from observations to a Pyro distribution."
+        )
 
 
 def _earn_prediction(

@@ -1,6 +1,6 @@
 """Estimators, one a file. A new one is a file and a line here."""
 
-from ppgrad.core.estimator import Estimator
+from ppgrad.core import Estimator
 from ppgrad.estimators.arm import ARM
 from ppgrad.estimators.disarm import DisARM
 from ppgrad.estimators.double_control_variate import DoubleControlVariate
@@ -67,5 +67,10 @@ def all_estimators() -> tuple[type[Estimator], ...]:
      'GumbelRao', 'GumbelSoftmax', 'Interpolated', 'InverseVariance', 'LocalExpectation', 'MeasureValued',
      'MuProp', 'Pathwise', 'REBAR', 'RELAX', 'ReinMax', 'Rodeo', 'SPSA', 'ScoreFunction', 'StickingTheLanding',
      'StochasticPerturbation', 'StraightThrough', 'SumAndSample', 'UnorderedSet']
+
+    Returns:
+        The classes, each with `examples` of its instances.
+
+    Raises: nothing.
     """
     return tuple(globals()[name] for name in sorted(__all__) if name != "all_estimators")

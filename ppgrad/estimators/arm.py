@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.estimators.discrete.contrast import contrast, with_weights
 from ppgrad.estimators.discrete.elements import not_categorical
 from ppgrad.estimators.discrete.stick_breaking import stick_pair
@@ -29,6 +29,7 @@ class ARM(Estimator):
     """
 
     facts: ClassVar[Facts] = Facts(source="Yin & Zhou (2019), ARM: Augment-REINFORCE-Merge, eq. 4")
+    needs: ClassVar[Needs] = Needs(alternatives=True)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.estimators.discrete.contrast import contrast, with_weights
 from ppgrad.estimators.discrete.elements import not_categorical
 from ppgrad.estimators.discrete.stick_breaking import stick_pair
@@ -32,6 +32,7 @@ class DisARM(Estimator):
     """
 
     facts: ClassVar[Facts] = Facts(source="Dong, Mnih & Tucker (2020), DisARM, eq. 5")
+    needs: ClassVar[Needs] = Needs(alternatives=True)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

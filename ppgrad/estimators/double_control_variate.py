@@ -8,9 +8,10 @@ from typing import ClassVar, Self
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import finite
 from ppgrad.core.distributions import over_event, sampled, without_mask
+from ppgrad.core.edges import cut_off
 from ppgrad.estimators.discrete.elements import mean_of_others, needs_particles, no_mean
 
 
@@ -31,7 +32,7 @@ class DoubleControlVariate(Estimator):
     """
 
     facts: ClassVar[Facts] = Facts(source="Titsias & Shi (2022), Double Control Variates for Gradient Estimation, s. 3")
-    differentiates: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, slopes=True)
 
     eta: float = 1.0
 
@@ -43,7 +44,7 @@ class DoubleControlVariate(Estimator):
         return (cls(),)
 
     def refuses(self, site: SiteInfo) -> str | None:
-        return needs_particles(site, type(self).__name__) or no_mean(site.fn)
+        return needs_particles(site, type(self).__name__) or no_mean(site.fn) or cut_off(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
         value = sampled(fn)

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from pyro.distributions import TorchDistribution
-from torch import Tensor
 
-from ppgrad.core import Estimator, Facts, Sample, SiteInfo
-from ppgrad.core.distributions import detached, not_reparameterized
+from ppgrad.core import Estimator, Facts, Needs, Sample, SiteInfo
+from ppgrad.core.distributions import not_reparameterized
 
 
 @dataclass(frozen=True)
 class DReG(Estimator):
-    """∇_φ E[log (1/K) Σ_k w_k] = E[Σ_k w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ], w̃ the normalised weights.
+    """∇_φ E[log (1/K) Σ_k w_k] = E[Σ_k w̃_k² ∂log w_k/∂z_k ∂z_k/∂φ], w̃ the normalized weights.
 
     The weights' own dependence on φ, at a z_k held fixed, is reparameterized once more instead of
     differentiated. So the signal-to-noise ratio grows with K where that of `Pathwise` falls. It draws
@@ -35,7 +34,7 @@ class DReG(Estimator):
         assumes="the cost does not jump",
         reparameterized=True,
     )
-    stops_parameters: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(fixed_density=True, fixed_parameters=True)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -48,7 +47,3 @@ class DReG(Estimator):
 
     def sample(self, fn: TorchDistribution) -> Sample:
         return Sample(fn.rsample())
-
-    def log_prob(self, fn: TorchDistribution, value: Tensor) -> Tensor:
-        log_prob: Tensor = detached(fn).log_prob(value)
-        return log_prob

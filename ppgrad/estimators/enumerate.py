@@ -11,15 +11,15 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Independent
 
-from ppgrad.core import Estimator, Facts, SiteInfo
-from ppgrad.core.distributions import distribution_name, without_mask
+from ppgrad.core import Estimator, Facts, SiteInfo, SumsOver
+from ppgrad.core.distributions import distribution_name, given_probabilities, is_possible, without_mask
 
 MOST = 10**6
 """The most joint values of one event."""
 
 
 @dataclass(frozen=True)
-class Enumerate(Estimator):
+class Enumerate(Estimator, SumsOver):
     """∇ Σ_v p(v) f(v): the site is summed out, so that it adds no variance.
 
     The program runs once for every joint value of all its enumerated sites, as branches of one
@@ -62,7 +62,11 @@ class Enumerate(Estimator):
         return support[combinations.reshape(-1, elements)].reshape(-1, *fn.event_shape)
 
     def grid_log_weight(self, fn: TorchDistribution, value: Tensor, index: Tensor) -> Tensor:
-        return without_mask(fn).log_prob(value)
+        log_prob: Tensor = without_mask(fn).log_prob(value)
+        if given_probabilities(fn) is None:
+            return log_prob
+        possible = is_possible(fn, value).reshape((*fn.batch_shape, -1)).all(-1)
+        return torch.where(possible, log_prob, -math.inf)
 
 
 def _elements(fn: TorchDistribution) -> int:

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import at_least, positive
 from ppgrad.core.parameters import not_rebuildable, unconstrained
 from ppgrad.estimators.discrete.contrast import contrast
@@ -39,6 +39,7 @@ class EvolutionStrategies(Estimator):
     facts: ClassVar[Facts] = Facts(
         source="Salimans et al. (2017), Evolution Strategies, section 2", biased=True, order="O(scale²)"
     )
+    needs: ClassVar[Needs] = Needs(alternatives=True)
 
     scale: float = 0.05
     pairs: int = 1

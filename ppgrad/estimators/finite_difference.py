@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import positive
 from ppgrad.core.parameters import not_rebuildable, unconstrained
 from ppgrad.estimators.discrete.contrast import contrast
@@ -44,7 +44,7 @@ class FiniteDifference(Estimator):
         biased=True,
         order="O(step²)",
     )
-    element_by_element: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, element_by_element=True)
 
     step: float = 0.05
 

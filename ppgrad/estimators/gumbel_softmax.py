@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from pyro.distributions import TorchDistribution
 
-from ppgrad.core import Estimator, Facts, Sample, SiteInfo
+from ppgrad.core import Estimator, Facts, Needs, Sample, SiteInfo
 from ppgrad.core.arguments import flag, positive
 from ppgrad.estimators.discrete.relaxation import (
     as_value,
@@ -44,7 +44,7 @@ class GumbelSoftmax(Estimator):
         order="falls with the temperature",
         reparameterized=True,
     )
-    leaves_support: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(outside_support=True)
 
     temperature: float = 0.5
     hard: bool = False

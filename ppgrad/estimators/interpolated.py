@@ -10,21 +10,37 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Memory, Pilot, Sample, Signal, SiteInfo
+from ppgrad.core import (
+    Calibrates,
+    Draw,
+    Estimator,
+    Facts,
+    InvalidAssignment,
+    Learns,
+    Memory,
+    Needs,
+    Pilot,
+    Remembers,
+    Sample,
+    Signal,
+    SiteInfo,
+)
 from ppgrad.core.arguments import within
 from ppgrad.estimators.pathwise import Pathwise
 from ppgrad.estimators.score_function import ScoreFunction
 
+_AGAIN = Needs(alternatives=True)
+
 
 @dataclass(frozen=True)
-class Interpolated(Estimator):
+class Interpolated(Estimator, Learns, Remembers, Calibrates):
     """α · pathwise + (1 − α) · score function, of one draw.
 
     Unbiased for every α where the pathwise gradient is. One value is drawn; its path passes on α of
     its gradient, and its score is weighted by 1 − α.
 
     Args:
-        alpha: α in [0, 1], the share of the pathwise gradient.
+        alpha: α in [0, 1], a scalar, the share of the pathwise gradient.
         score: the score function, with its baseline.
         pathwise: the pathwise estimator.
 
@@ -54,6 +70,10 @@ class Interpolated(Estimator):
     def examples(cls) -> tuple[Self, ...]:
         return (cls(), cls(0.2))
 
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        return _AGAIN if self.score.needs.alternatives else Estimator.needs
+
     def refuses(self, site: SiteInfo) -> str | None:
         if self.pathwise.draws is not None or self.score.draws is not None:
             return f"{type(self).__name__} draws independent particles; leave draws= out"
@@ -62,8 +82,7 @@ class Interpolated(Estimator):
     def sample(self, fn: TorchDistribution) -> Sample:
         path = fn.rsample()
         fixed = path.detach()
-        references = None if self.score.baseline is None else self.score.baseline.references(fn)
-        return Sample(fixed + self.alpha * (path - fixed), {}, references)
+        return Sample(fixed + self.alpha * (path - fixed), {}, self.score.references(fn))
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         weight = memory.get("score_weight", 1 - self.alpha)  # the two apart, in the runs that weigh them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, Self
 
 import torch
@@ -11,7 +12,21 @@ from pyro.distributions import TorchDistribution
 from scipy.special import stdtr
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Pilot, Sample, Signal, SiteInfo
+from ppgrad.core import (
+    Calibrates,
+    Draw,
+    Estimator,
+    Facts,
+    Learns,
+    Memory,
+    Needs,
+    Pilot,
+    Remembers,
+    Sample,
+    Signal,
+    SiteInfo,
+    Tunes,
+)
 from ppgrad.estimators.interpolated import Interpolated, check_parts
 from ppgrad.estimators.pathwise import Pathwise
 from ppgrad.estimators.score_function import ScoreFunction
@@ -20,7 +35,7 @@ SIGNIFICANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class InverseVariance(Estimator):
+class InverseVariance(Estimator, Tunes, Learns, Remembers, Calibrates):
     """`Interpolated` with α = (V_score − C) / (V_score + V_path − 2C), from held-out runs, for each site.
 
     V_score and V_path are the variances of the site's two contributions to the gradient, C their
@@ -69,6 +84,10 @@ class InverseVariance(Estimator):
     def examples(cls) -> tuple[Self, ...]:
         return (cls(),)
 
+    @cached_property
+    def needs(self) -> Needs:  # type: ignore[override]
+        return self.tuned({}).needs
+
     def refuses(self, site: SiteInfo) -> str | None:
         return Interpolated(0.5, self.score, self.pathwise).refuses(site)
 
@@ -94,6 +113,12 @@ class InverseVariance(Estimator):
         alpha = torch.where(variance > 0, -(centred * score).sum() / variance, 1.0)
         biased = pilot.jumps or _has_mean(difference) or (len(pooled) == 2 and _has_mean(pooled[0] - pooled[1]))
         return {**self.score.calibrate(pilot), "alpha": torch.zeros_like(alpha) if biased else alpha.clamp(0, 1)}
+
+    def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:
+        return self.score.update(draw, signal, memory)
+
+    def own_loss(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
+        return self.score.own_loss(draw, signal, memory)
 
     def modules(self) -> tuple[torch.nn.Module, ...]:
         return self.score.modules()

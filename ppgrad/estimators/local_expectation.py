@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.distributions import sampled
 from ppgrad.estimators.discrete.contrast import contrast, with_weights
 from ppgrad.estimators.discrete.elements import not_finite, other_values
@@ -30,7 +30,7 @@ class LocalExpectation(Estimator):
     """
 
     facts: ClassVar[Facts] = Facts(source="Titsias & Lázaro-Gredilla (2015), Local Expectation Gradients, eq. 8")
-    element_by_element: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, element_by_element=True)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

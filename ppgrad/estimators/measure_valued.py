@@ -21,7 +21,7 @@ from torch.distributions import (
     Poisson,
 )
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import flag
 from ppgrad.core.distributions import distribution_name, element, sampled
 from ppgrad.estimators._measure_valued.discrete import bernoulli_pairs, categorical_pairs, poisson_pairs
@@ -73,7 +73,7 @@ class MeasureValued(Estimator):
     """
 
     facts: ClassVar[Facts] = Facts(source="Mohamed et al. (2020), Monte Carlo Gradient Estimation, section 6")
-    element_by_element: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, element_by_element=True)
 
     coupled: bool = True
 

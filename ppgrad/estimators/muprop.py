@@ -8,8 +8,9 @@ from typing import ClassVar, Self
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.distributions import over_event, sampled, without_mask
+from ppgrad.core.edges import cut_off
 from ppgrad.estimators.discrete.elements import no_mean
 
 
@@ -27,14 +28,14 @@ class MuProp(Estimator):
     """
 
     facts: ClassVar[Facts] = Facts(source="Gu et al. (2016), MuProp: Unbiased Backpropagation, eq. 8")
-    differentiates: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, slopes=True)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
         return (cls(),)
 
     def refuses(self, site: SiteInfo) -> str | None:
-        return no_mean(site.fn)
+        return no_mean(site.fn) or cut_off(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
         mean = without_mask(fn).mean

@@ -8,13 +8,13 @@ from typing import ClassVar, Self
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draws, Estimator, Facts, Sample, SiteInfo
+from ppgrad.core import Draws, Estimator, Facts, Sample, SharesNoise, SiteInfo
 from ppgrad.core.distributions import not_reparameterized
 from ppgrad.core.particle_noise import Antithetic, QuasiMonteCarlo, check_draws, not_drawable, quantile
 
 
 @dataclass(frozen=True)
-class Pathwise(Estimator):
+class Pathwise(Estimator, SharesNoise):
     """∇ E[f(x)] = E[∇ f(g(ε, θ))] with x = g(ε, θ), also known as the reparameterization trick.
 
     It draws with ``rsample``, torch's implicit gradients (Gamma, Beta, Dirichlet, …) included, and

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo, sum_lane
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo, sum_lane
 from ppgrad.core.arguments import finite, positive
 from ppgrad.estimators.discrete.relaxation import (
     as_value,
@@ -51,7 +51,7 @@ class REBAR(Estimator):
         source="Tucker et al. (2017), REBAR, eq. 5",
         assumes="the cost does not jump between values",
     )
-    relaxes: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, relaxed=True)
 
     temperature: float = 0.5
     eta: float = 1.0

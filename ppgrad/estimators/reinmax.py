@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from pyro.distributions import TorchDistribution
 
-from ppgrad.core import Estimator, Facts, Sample, SiteInfo
+from ppgrad.core import Estimator, Facts, Needs, Sample, SiteInfo
 from ppgrad.core.arguments import positive
 from ppgrad.estimators.discrete.relaxation import (
     as_value,
@@ -42,7 +42,7 @@ class ReinMax(Estimator):
         order="third order in the value",
         reparameterized=True,
     )
-    leaves_support: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(outside_support=True)
 
     temperature: float = 1.0
 

@@ -10,7 +10,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Learns, Memory, Sample, Signal, SiteInfo
 from ppgrad.core.distributions import (
     distribution_name,
     element,
@@ -18,7 +18,9 @@ from ppgrad.core.distributions import (
     not_reparameterized,
     undifferentiable_density,
 )
+from ppgrad.core.edges import cut_off
 from ppgrad.core.modules import Frozen, predicted
+from ppgrad.estimators.discrete.elements import LEAST_LOGIT
 from ppgrad.estimators.discrete.relaxation import (
     as_value,
     category_logits,
@@ -30,7 +32,7 @@ from ppgrad.estimators.discrete.relaxation import (
 
 
 @dataclass(frozen=True)
-class RELAX(Estimator):
+class RELAX(Estimator, Learns):
     """[f(b) − c(z̃)] ∇log p(b) + ∇c(z) − ∇c(z̃), c a network; of a continuous site LAX: [f(x) − c(x)] ∇log p(x) + ∇c(x).
 
     z are the Gumbel-perturbed logits of a discrete site, b their argmax, z̃ is z drawn again given b.
@@ -44,6 +46,9 @@ class RELAX(Estimator):
         reads_context: the module is called with the site's context, too: ``module(z, context)``.
 
     Needs Bernoulli, Categorical or OneHotCategorical elements, or a reparameterized distribution.
+
+    Raises:
+        InvalidAssignment: ``module`` is no ``torch.nn.Module``.
 
     Source: Grathwohl et al. (2018), Backpropagation through the void, eq. 8 (LAX) and eq. 10.
     """
@@ -68,7 +73,7 @@ class RELAX(Estimator):
             return None
         if not_reparameterized(site.fn):
             return f"{distribution_name(site.fn)} is neither Bernoulli, Categorical nor reparameterized"
-        return undifferentiable_density(site.fn)
+        return undifferentiable_density(site.fn) or cut_off(site.fn)
 
     def sample(self, fn: TorchDistribution) -> Sample:
         if not _is_discrete(fn):
@@ -108,6 +113,8 @@ class RELAX(Estimator):
         z = perturbed(logits, draw.extras["noise"])
         drawn = one_hot_argmax(z.detach())
         conditional = perturbed_given(logits, drawn, draw.extras["again"])
+        # A network is not to see how far out of reach a category is that cannot happen.
+        z, conditional = (torch.where(logits > LEAST_LOGIT, x, 0.0) for x in (z, conditional))
         return drawn, self._control(call, z, draw, signal), self._control(call, conditional, draw, signal)
 
     def _control(self, call: Callable[..., Tensor], z: Tensor, draw: Draw, signal: Signal) -> Tensor:

@@ -9,14 +9,14 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, InvalidAssignment, Learns, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.distributions import for_event, sampled
 from ppgrad.core.modules import Frozen
 from ppgrad.estimators.discrete.elements import logits, mean_of_others, needs_particles, not_bernoulli
 
 
 @dataclass(frozen=True)
-class Rodeo(Estimator):
+class Rodeo(Estimator, Learns):
     """[f_k − Σ_{j≠k} (f_j + A h_j(x_j)) / (K−1)] ∇log p(x_k) + A(h*_k ∇log p)(x_k).
 
     A is the Gibbs Stein operator, (Ah)(x) = (1/d) Σ_i p_i(1 − x_i) [h(x with element i flipped) − h(x)],
@@ -30,6 +30,9 @@ class Rodeo(Estimator):
 
     Needs two particles, Bernoulli elements, and a program that is differentiable in them.
 
+    Raises:
+        InvalidAssignment: ``module`` is neither a ``torch.nn.Module`` nor None.
+
     Source: Shi, Zhou, Hwang, Titsias & Mackey (2022), Gradient estimation with discrete Stein
     operators, eq. 15 and section 4.2.
     """
@@ -37,7 +40,7 @@ class Rodeo(Estimator):
     facts: ClassVar[Facts] = Facts(
         source="Shi et al. (2022), Gradient Estimation with Discrete Stein Operators, eq. 15"
     )
-    differentiates: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, slopes=True)
 
     module: torch.nn.Module | None = None
 

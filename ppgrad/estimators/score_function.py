@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar, Self
 
 import torch
@@ -12,23 +13,30 @@ from torch import Tensor
 
 from ppgrad.core import (
     Baseline,
+    Calibrates,
     Draw,
     Draws,
     Estimator,
     Facts,
     InvalidAssignment,
+    Learns,
     Memory,
+    Needs,
     Pilot,
+    Remembers,
+    RunsAgain,
     Sample,
+    SharesNoise,
     Signal,
     SiteInfo,
 )
 from ppgrad.core.distributions import distribution_name, is_rounded, moving_bound, sampled, undifferentiable_density
+from ppgrad.core.edges import cut_off
 from ppgrad.core.particle_noise import Antithetic, QuasiMonteCarlo, check_draws, not_drawable, quantile
 
 
 @dataclass(frozen=True)
-class ScoreFunction(Estimator):
+class ScoreFunction(Estimator, SharesNoise, Learns, Remembers, Calibrates):
     """∇ E[f(x)] = E[(f(x) − b) ∇ log p(x)] + E[∇ f], x held fixed.
 
     The value is drawn without a graph, so that a transform's cached inverse cannot hide the
@@ -42,7 +50,11 @@ class ScoreFunction(Estimator):
             independent ones.
 
     Refuses a support that moves with a parameter (the score misses the boundary's term: for
-    U(0, θ) it even has the wrong sign) and a density that cannot be evaluated at a given value.
+    U(0, θ) it even has the wrong sign), a density that cannot be evaluated at a given value, and draws that are
+    cut off at the edge of the support (those of Beta(0.02, 0.02)), where the score is that of another value.
+
+    Raises:
+        InvalidAssignment: ``baseline`` is no baseline's instance, or ``draws`` none of the two.
 
     Source: Williams (1992), Simple statistical gradient-following algorithms, eq. 4.
     """
@@ -64,14 +76,14 @@ class ScoreFunction(Estimator):
     def examples(cls) -> tuple[Self, ...]:
         return (cls(), cls(draws=Antithetic()), cls(draws=QuasiMonteCarlo()))
 
-    @property
-    def looks_ahead(self) -> bool:
-        return self.baseline is not None and self.baseline.looks_ahead
-
-    @property
-    def joins_steps(self) -> bool:
+    @cached_property
+    def needs(self) -> Needs:  # type: ignore[override]
         plain = type(self) is ScoreFunction  # one that overrides `surrogate` may read more
-        return plain and (self.baseline is None or self.baseline.joins_steps)
+        if self.baseline is None:
+            return Needs(joins_steps=plain)
+        wanted = self.baseline.needs
+        again = isinstance(self.baseline, RunsAgain)
+        return replace(wanted, alternatives=again, joins_steps=plain and wanted.joins_steps)
 
     @property
     def account(self) -> Facts:
@@ -89,12 +101,12 @@ class ScoreFunction(Estimator):
                 site.fn.log_prob(site.fn.sample().detach())
         except (NotImplementedError, KeyError):
             return f"the density of {name} cannot be evaluated at a given value"
-        reason = undifferentiable_density(site.fn)
+        reason = undifferentiable_density(site.fn) or cut_off(site.fn)
         if reason is None and self.baseline is not None:
             reason = self.baseline.refuses(site)
         if reason is not None or self.draws is None:
             return reason
-        if self.baseline is not None and self.baseline.compares_particles:
+        if self.baseline is not None and self.baseline.needs.independent_particles:
             return f"{type(self.baseline).__name__} needs independent particles, and {self.draws!r} relates them"
         return not_drawable(self.draws, site)
 
@@ -106,7 +118,11 @@ class ScoreFunction(Estimator):
             return self._with_references(fn, quantile(fn, uniform))
 
     def _with_references(self, fn: TorchDistribution, value: Tensor) -> Sample:
-        return Sample(value, {}, None if self.baseline is None else self.baseline.references(fn))
+        return Sample(value, {}, self.references(fn))
+
+    def references(self, fn: TorchDistribution) -> Tensor | None:
+        """Where its baseline runs the program again, or None."""
+        return self.baseline.references(fn) if isinstance(self.baseline, RunsAgain) else None
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:
         advantage = signal.value
@@ -116,16 +132,16 @@ class ScoreFunction(Estimator):
 
     @property
     def gates(self) -> Mapping[str, float]:
-        return {} if self.baseline is None else self.baseline.gates
+        return self.baseline.gates if isinstance(self.baseline, Calibrates) else {}
 
     def calibrate(self, pilot: Pilot) -> Memory:
-        return {} if self.baseline is None else self.baseline.calibrate(pilot)
+        return self.baseline.calibrate(pilot) if isinstance(self.baseline, Calibrates) else {}
 
     def update(self, draw: Draw, signal: Signal, memory: Memory) -> Memory:
-        return memory if self.baseline is None else self.baseline.update(draw, signal, memory)
+        return self.baseline.update(draw, signal, memory) if isinstance(self.baseline, Remembers) else memory
 
     def own_loss(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
-        return None if self.baseline is None else self.baseline.own_loss(draw, signal, memory)
+        return self.baseline.own_loss(draw, signal, memory) if isinstance(self.baseline, Learns) else None
 
     def modules(self) -> tuple[torch.nn.Module, ...]:
-        return () if self.baseline is None else self.baseline.modules()
+        return self.baseline.modules() if isinstance(self.baseline, Learns) else ()

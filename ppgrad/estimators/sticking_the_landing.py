@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from pyro.distributions import TorchDistribution
-from torch import Tensor
 
-from ppgrad.core import Estimator, Facts, Sample, SiteInfo
-from ppgrad.core.distributions import detached, not_reparameterized
+from ppgrad.core import Estimator, Facts, Needs, Sample, SiteInfo
+from ppgrad.core.distributions import not_reparameterized
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class StickingTheLanding(Estimator):
         assumes="the cost does not jump",
         reparameterized=True,
     )
+    needs: ClassVar[Needs] = Needs(fixed_density=True)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -41,6 +41,3 @@ class StickingTheLanding(Estimator):
 
     def sample(self, fn: TorchDistribution) -> Sample:
         return Sample(fn.rsample())
-
-    def log_prob(self, fn: TorchDistribution, value: Tensor) -> Tensor:
-        return super().log_prob(detached(fn), value)

@@ -10,10 +10,10 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Bernoulli, Binomial, Categorical, Geometric, OneHotCategorical, Poisson
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.distributions import distribution_name, element, sampled
 from ppgrad.estimators.discrete.contrast import contrast, with_weights
-from ppgrad.estimators.discrete.elements import index_of, log_probabilities, value_at
+from ppgrad.estimators.discrete.elements import LEAST_LOGIT, index_of, log_probabilities, possible_or, value_at
 
 _SERVED = (Bernoulli, Categorical, OneHotCategorical, Poisson, Geometric, Binomial)
 
@@ -40,7 +40,7 @@ class StochasticPerturbation(Estimator):
     facts: ClassVar[Facts] = Facts(
         source="Arya et al. (2022), Automatic Differentiation of Programs with Discrete Randomness, section 2"
     )
-    element_by_element: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, element_by_element=True)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -61,17 +61,23 @@ class StochasticPerturbation(Estimator):
                 above = torch.minimum(above, element(fn).total_count)
             weights = with_weights([_rate(fn, value), -_rate(fn, value - 1)])
             return Sample(value, weights, torch.stack([above, (value - 1).clamp(min=0)]))
-        index, probabilities = index_of(fn, value), log_probabilities(fn).exp()
-        last = len(probabilities) - 1
+        drawn, log_probs = index_of(fn, value), log_probabilities(fn)
+        last = len(log_probs) - 1
         if last == 0:
             return Sample(value)
+        # Neighbours are those of the values that can happen; the others come behind them.
+        order = (log_probs == LEAST_LOGIT).long().argsort(dim=0, stable=True)
+        probabilities = log_probs.exp().gather(0, order)
+        index = (order == drawn).long().argmax(0)
         either = (probabilities[:-1] + probabilities[1:]).detach()
         crossings = -probabilities.cumsum(0)[:-1] / either.clamp(min=torch.finfo(either.dtype).tiny)
         if last == 1:
             weight = (1 - 2 * index) * crossings[0]
-            return Sample(value, with_weights([weight]), value_at(fn, 1 - index).unsqueeze(0))
+            other = possible_or(1 - drawn.unsqueeze(0), drawn, log_probs)
+            return Sample(value, with_weights([weight]), value_at(fn, other))
         above, below = _at(crossings, index), -_at(crossings, index - 1)
         others = torch.stack([(index + 1).clamp(max=last), (index - 1).clamp(min=0)])
+        others = possible_or(order.gather(0, others), drawn, log_probs)
         return Sample(value, with_weights([above, below]), value_at(fn, others))
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:

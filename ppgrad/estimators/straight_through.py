@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from pyro.distributions import TorchDistribution
 
-from ppgrad.core import Estimator, Facts, Sample, SiteInfo
+from ppgrad.core import Estimator, Facts, Needs, Sample, SiteInfo
 from ppgrad.estimators.discrete.relaxation import (
     as_value,
     category_logits,
@@ -36,7 +36,7 @@ class StraightThrough(Estimator):
         order="none: it vanishes for linear costs only",
         reparameterized=True,
     )
-    leaves_support: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(outside_support=True)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

@@ -9,11 +9,11 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import at_least
 from ppgrad.core.distributions import over_event, sampled
 from ppgrad.estimators.discrete.contrast import per_element
-from ppgrad.estimators.discrete.elements import LEAST_LOGIT, gumbel, index_of, log_probabilities, not_finite, value_at
+from ppgrad.estimators.discrete.elements import gumbel, index_of, log_probabilities, not_finite, possible_or, value_at
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SumAndSample(Estimator):
     facts: ClassVar[Facts] = Facts(
         source="Liu et al. (2019), Rao-Blackwellized Stochastic Gradients for Discrete Distributions, section 3"
     )
-    element_by_element: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, element_by_element=True)
 
     k: int = 1
 
@@ -60,7 +60,7 @@ class SumAndSample(Estimator):
         k = min(self.k, len(log_probs) - 1)
         if k == 0:
             return Sample(value)
-        log_p = log_probs.detach().clamp(min=LEAST_LOGIT)
+        log_p = log_probs.detach()
         top = log_p.topk(k, dim=0).indices
         outside = torch.ones_like(log_p).scatter(0, top, 0.0).log()
         other = (log_p + outside + gumbel(log_p)).argmax(0, keepdim=True)
@@ -72,7 +72,8 @@ class SumAndSample(Estimator):
             "tail": (log_p + outside).logsumexp(0).exp(),
         }
         # The branch of a value that was drawn anyway is the tail's.
-        return Sample(value, extras, value_at(fn, torch.where(is_drawn, tail, top)))
+        others = possible_or(torch.where(is_drawn, tail, top), drawn, log_p)
+        return Sample(value, extras, value_at(fn, others))
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
         if not signal.has_alternatives:
@@ -87,7 +88,6 @@ class SumAndSample(Estimator):
         probs = torch.stack([log_p.exp() for log_p in top])
         weights = probs.detach()
         baseline = (weights * torch.stack(costs)).sum(0) / weights.sum(0)
-        # What cannot happen has log p of −∞, and no share in the estimate.
-        score = draw.extras["tail"] * torch.where(last > LEAST_LOGIT, last, torch.zeros_like(last))
-        total = (probs * (torch.stack(costs) - baseline)).sum(0) + score * (tail_cost - baseline)
+        score = draw.extras["tail"] * last * (tail_cost - baseline)
+        total = (probs * (torch.stack(costs) - baseline)).sum(0) + score
         return over_event(total, draw.event_dim)

@@ -11,11 +11,11 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Facts, Memory, Sample, Signal, SiteInfo
+from ppgrad.core import Draw, Estimator, Facts, Memory, Needs, Sample, Signal, SiteInfo
 from ppgrad.core.arguments import at_least, within
 from ppgrad.core.distributions import over_event
 from ppgrad.estimators.discrete.contrast import per_element
-from ppgrad.estimators.discrete.elements import LEAST_LOGIT, gumbel, log_probabilities, not_finite, value_at
+from ppgrad.estimators.discrete.elements import gumbel, log_probabilities, not_finite, possible_or, value_at
 
 MOST = 8
 """The largest set: the sums that the weights need double with each further value."""
@@ -48,7 +48,7 @@ class UnorderedSet(Estimator):
         source="Kool et al. (2020), Estimating Gradients for Discrete Random Variables by Sampling without "
         "Replacement, section 4"
     )
-    element_by_element: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(alternatives=True, element_by_element=True)
 
     k: int = 2
 
@@ -65,11 +65,11 @@ class UnorderedSet(Estimator):
 
     def sample(self, fn: TorchDistribution) -> Sample:
         log_probs = log_probabilities(fn)
-        log_p = log_probs.detach().clamp(min=LEAST_LOGIT)
+        log_p = log_probs.detach()
         drawn = (log_p + gumbel(log_p)).topk(min(self.k, len(log_p)), dim=0).indices
         rest = (log_p + torch.ones_like(log_p).scatter(0, drawn, 0.0).log()).logsumexp(0)
         extras = {"log_probs": log_probs.gather(0, drawn).movedim(0, -1), "rest": rest}
-        values = value_at(fn, drawn)
+        values = value_at(fn, possible_or(drawn, drawn[0], log_p))
         return Sample(values[0], extras, values[1:])
 
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
@@ -79,7 +79,7 @@ class UnorderedSet(Estimator):
         costs = [
             per_element(cost, log_probs[0], draw.event_dim) for cost in (signal.base, *signal.alternatives.unbind(0))
         ]
-        log_p = [each.detach().clamp(min=LEAST_LOGIT) for each in log_probs]
+        log_p = [each.detach() for each in log_probs]
         after = set_log_probabilities(log_p, draw.extras["rest"])
         total = torch.zeros(())
         for s, log_prob in enumerate(log_probs):

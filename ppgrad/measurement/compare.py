@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from ppgrad.analysis import Comparison, EstimatorDraws
 from ppgrad.baselines import LeaveOneOut
 from ppgrad.core import Estimator, InvalidInput
+from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.program import program_of
 from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
@@ -57,29 +58,23 @@ def compare(
         name: what the pictures are titled with.
         progress: show a progress bar on a terminal.
 
+    Returns:
+        Each objective's replicates by its label, of shape (replicates, *shape) by parameter, with the reference.
+
     Raises:
         InvalidInput: no objectives, or objectives of different kinds.
     """
     check_counts(replicates, chunk_size)
-    if not isinstance(objectives, Mapping):
-        raise InvalidInput(f"compare() takes {{label: objective}}, not {objectives!r}.")
-    kinds = {objective.wanted.__name__ for objective in objectives.values()}
-    if len(kinds) != 1:
-        raise InvalidInput(
-            f"compare() takes one kind of objective with different estimators, not {sorted(kinds)}. "
-            "Pass {label: objective} with one class of objective."
-        )
+    _check_one_kind(objectives)
     first = next(iter(objectives.values()))
     estimators: dict[str, EstimatorDraws] = {}
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = {label: ready(o, model, guide, args, kwargs) for label, o in objectives.items()}
-        if chunk_size is None:
-            chunk_size = min(map(default_chunk_size, prepared.values()))
-        exact, kind = known_reference(prepared[next(iter(prepared))], first, model, guide, args, kwargs, reference)
+        chunk_size = chunk_size or min(map(default_chunk_size, prepared.values()))
+        exact, kind = known_reference(next(iter(prepared.values())), first, model, guide, args, kwargs, reference)
         known = outcomes(first, model, guide, args, kwargs, seed)
-        uncertainty: dict[str, Tensor] | None = None
-        bar = tqdm(total=len(objectives) + (exact is None), disable=None if progress else True, leave=False)
-        with bar:
+        uncertainty = None
+        with tqdm(total=len(objectives) + (exact is None), disable=None if progress else True, leave=False) as bar:
             if exact is None:
                 bar.set_description("reference")
                 exact, uncertainty, draws = _long_run(first, model, guide, args, kwargs, replicates, seed)
@@ -88,19 +83,9 @@ def compare(
                 bar.update()
             for label, objective in objectives.items():
                 bar.set_description(label)
-                replicate(objective, prepared[label], 2, seed, chunk_size)
-                found = replicate(objective, prepared[label], replicates, seed, chunk_size)
-                facts = [objective.facts, *(e.account for e in prepared[label].executor.assignment.used())]
-                biases = [fact for fact in facts if fact.biased]
-                estimators[label] = EstimatorDraws(
-                    draws=_arrays(found.draws),
-                    evaluations=found.evaluations,
-                    seconds=found.seconds,
-                    biased=bool(biases),
-                    order=", ".join(fact.order for fact in biases if fact.order),
-                    description=repr(objective),
+                estimators[label] = replace(
+                    _draws(objective, prepared[label], replicates, seed, chunk_size),
                     unseen=unseen_by(prepared[label], known, replicates),
-                    magnitude=float(found.losses.double().abs().mean()),
                 )
                 bar.update()
             steps = seconds_per_step(objectives, lambda o: o.prepare(model, guide, args, kwargs))
@@ -114,9 +99,39 @@ def compare(
     )
 
 
+def _check_one_kind(objectives: Mapping[str, Objective]) -> None:
+    if not isinstance(objectives, Mapping):
+        raise InvalidInput(f"compare() takes {{label: objective}}, not {objectives!r}.")
+    kinds = {objective.wanted.__name__ for objective in objectives.values()}
+    if len(kinds) != 1:
+        raise InvalidInput(
+            f"compare() takes one kind of objective with different estimators, not {sorted(kinds)}. "
+            "Pass {label: objective} with one class of objective."
+        )
+
+
+def _draws(objective: Objective, prepared: Prepared, replicates: int, seed: int, chunk_size: int) -> EstimatorDraws:
+    """Replicates of one objective's gradient, timed after a first two that warm up."""
+    replicate(objective, prepared, 2, seed, chunk_size)
+    found = replicate(objective, prepared, replicates, seed, chunk_size)
+    facts = [objective.facts, *(e.account for e in prepared.executor.assignment.used())]
+    biases = [fact for fact in facts if fact.biased]
+    return EstimatorDraws(
+        draws=_arrays(found.draws),
+        evaluations=found.evaluations,
+        seconds=found.seconds,
+        biased=bool(biases),
+        order=", ".join(fact.order for fact in biases if fact.order),
+        description=repr(objective),
+        magnitude=float(found.losses.double().abs().mean()),
+    )
+
+
 def _long_run(
     objective: Objective, model: Any, guide: Any, args: Any, kwargs: Any, replicates: int, seed: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """The mean of a long run's gradients, its standard error and the gradients, by parameter, in ascent's direction."""
+
     def choose(message: Mapping[str, Any]) -> Estimator | None:
         score = ScoreFunction(LeaveOneOut())
         info = site_info(message, _LONG_RUN_PARTICLES)

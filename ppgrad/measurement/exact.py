@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +14,7 @@ from pyro import distributions as dist
 from torch import Tensor
 from torch.distributions import Independent, TransformedDistribution
 
-from ppgrad.core import CannotBeExact, Estimator, Facts, InvalidInput, SiteInfo
+from ppgrad.core import CannotBeExact, CoupledSlices, Estimator, Facts, InvalidInput, SiteInfo, SumsOver
 from ppgrad.core.distributions import distribution_name, tensor_of, without_mask
 from ppgrad.engine.checking.first_run import Prepared, program_elements, traces
 from ppgrad.engine.program.program import program_of
@@ -51,7 +52,7 @@ def exact_gradient(
         model, guide, args, kwargs: as for `gradient`.
 
     Returns:
-        ``{parameter name: gradient}``.
+        ``{parameter name: gradient}``, each of its parameter's shape.
 
     Raises:
         CannotBeExact: a site of another kind, too many branches, a subsampled plate, randomness
@@ -94,9 +95,7 @@ def _integrate(
 
     exact = objective.with_choice(choose)
     with pure(seed, program_of(model, guide, args, kwargs)):
-        prepared = exact.prepare(model, guide, args, kwargs)
-        check_size(prepared)
-        prepared.executor.max_looped = _LOOPED
+        prepared = prepared_to_sum(exact, model, guide, args, kwargs)
         for trace in traces(prepared.executor):
             _check_no_subsampling(trace)
         surrogate = exact.estimate(prepared.executor).surrogate
@@ -104,7 +103,23 @@ def _integrate(
         return ascent(surrogate, prepared.parameters), gaussian
 
 
-def check_size(prepared: Prepared) -> None:
+def prepared_to_sum(
+    exact: Objective, model: Any, guide: Any, args: Any, kwargs: Any, max_looped: int = _LOOPED
+) -> Prepared:
+    """A program all of whose branches are to run, at most ``max_looped`` of them in a loop.
+
+    Raises:
+        InvalidInput: they would not fit into memory.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CoupledSlices)  # the person's own objective says so
+        prepared = exact.prepare(model, guide, args, kwargs)
+    _check_size(prepared)
+    prepared.executor.max_looped = max_looped
+    return prepared
+
+
+def _check_size(prepared: Prepared) -> None:
     """Raise if all branches at once would not fit into a few gigabytes."""
     elements = prepared.executor.branches * program_elements(prepared)
     if elements > _ELEMENTS:
@@ -130,7 +145,7 @@ def _check_agreement(first: dict[str, Tensor], second: dict[str, Tensor], what: 
 
 
 @dataclass(frozen=True)
-class GaussHermite(Estimator):
+class GaussHermite(Estimator, SumsOver):
     """Σ_i w_i f(x_i) ∇ log p(x_i) at the nodes x_i of a Gauss–Hermite rule.
 
     A product rule over the elements of an event: ``nodes`` to the power of their number. Serves

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppgrad.core import InvalidInput, Memory
+from ppgrad.core import InvalidInput, Memory, NonFinite
 from ppgrad.core.distributions import leaves
-from ppgrad.core.generators import forked
+from ppgrad.core.generators import forked, random_state
 from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.parameters import buffers_unchanged, check_named, param_store_unchanged
 from ppgrad.engine.program.program import Program, program_of
+from ppgrad.measurement.nonfinite import gradient_explained, is_finite
 from ppgrad.objectives import Objective
-from ppgrad.objectives.calibration import recalled
 
 
 @contextmanager
@@ -57,6 +57,13 @@ def gradient(
         with respect to the unconstrained value, which is what Pyro's optimizers move. Zero where no
         gradient arrives.
 
+    Raises:
+        InvalidInput: ``objective`` is none.
+        InvalidProgram: the program is not one that the objective or Pyro accepts.
+        InvalidAssignment: the choice of estimators does not fit the sites, or names none.
+        Unsupported: an estimator cannot serve a site that it was chosen for.
+        NonFinite: a value, a density, a cost or the gradient is NaN or infinite; names the site and the parameter.
+
     >>> import pyro, torch, pyro.distributions as dist, ppgrad
     >>> def program():
     ...     loc = pyro.param("loc", torch.tensor(1.0))
@@ -69,7 +76,7 @@ def gradient(
     check_objective(objective)
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = objective.prepare(model, guide, args, kwargs)
-        return one_gradient(objective, prepared, recalled(objective, prepared))
+        return one_gradient(objective, prepared, objective.recalled(prepared))
 
 
 def one_gradient(objective: Objective, prepared: Prepared, memory: Mapping[str, Memory]) -> dict[str, Tensor]:
@@ -77,9 +84,13 @@ def one_gradient(objective: Objective, prepared: Prepared, memory: Mapping[str, 
     step = objective.compiled_step(prepared, memory)
     if step is not None:
         return reversed_signs(prepared.parameters, step.gradients[: len(prepared.parameters)])
+    generators = random_state()
     surrogate = objective.estimate(prepared.executor, memory=memory).surrogate
     check_gradients_named(objective, prepared, surrogate)
-    return ascent(surrogate, prepared.parameters)
+    found = ascent(surrogate, prepared.parameters)
+    if not all(map(is_finite, found.values())):
+        raise NonFinite(gradient_explained(objective, prepared, prepared.parameters, found, generators, memory))
+    return found
 
 
 def check_objective(objective: Any) -> None:

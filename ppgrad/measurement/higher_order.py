@@ -16,7 +16,6 @@ from ppgrad.engine.checking.first_run import Prepared, check_record_finite, nonf
 from ppgrad.engine.program.program import program_of
 from ppgrad.measurement.gradient import check_gradients_named, check_objective, pure
 from ppgrad.objectives import Objective
-from ppgrad.objectives.calibration import recalled
 
 
 def hessian(
@@ -113,7 +112,7 @@ def _differentiated(
     whole.all_orders, whole._prepared = True, []
     with pure(seed, program_of(model, guide, args, kwargs)):
         prepared = whole.prepare(model, guide, args, kwargs)
-        memories = recalled(whole, prepared)
+        memories = whole.recalled(prepared)
         with nonfinite_explained(prepared.executor):
             records = prepared.executor.execute(memory=memories)
         check_record_finite(prepared.executor, records)

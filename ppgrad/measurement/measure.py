@@ -96,8 +96,11 @@ def measure(
         chunk_size: replicates at once under vmap; None chooses so that graphs and gradients take 128 MiB. It enters
             the random stream: other chunks, other draws.
 
+    Returns:
+        The replicates, and what they say of the estimator.
+
     Raises:
-        InvalidInput: ``replicates`` < 2, ``chunk_size`` < 1, or a reference that does not fit.
+        InvalidInput: ``objective`` is none, ``replicates`` < 2, ``chunk_size`` < 1, or a reference that does not fit.
     """
     check_counts(replicates, chunk_size)
     with pure(seed, program_of(model, guide, args, kwargs)):

@@ -13,11 +13,12 @@ from torch import Tensor
 from ppgrad.core import Estimator, PpgradError
 from ppgrad.core.generators import generator_state, restore_generators
 from ppgrad.engine.checking.first_run import Prepared
+from ppgrad.engine.dependence.sums import members
 from ppgrad.engine.program.program import program_of
-from ppgrad.engine.running.grid import grid_indices
+from ppgrad.engine.running.record import Record
 from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import Enumerate, ScoreFunction
-from ppgrad.measurement.exact import check_size
+from ppgrad.measurement.exact import prepared_to_sum
 from ppgrad.measurement.gradient import pure
 from ppgrad.objectives import Objective
 
@@ -92,10 +93,7 @@ def outcomes(
     exact = objective.with_choice(_sums_over, _DRAWS_OF_OTHERS)
     try:
         with pure(seed, program_of(model, guide, args, kwargs)):
-            prepared = exact.prepare(model, guide, args, kwargs)
-            check_size(prepared)
-            prepared.executor.max_looped = _LOOPED
-            return _outcomes(prepared)
+            return _outcomes(prepared_to_sum(exact, model, guide, args, kwargs, _LOOPED))
     except PpgradError:  # too large, or not finite at a value that the replicates need not meet: nothing is known
         return None
 
@@ -136,16 +134,11 @@ def _outcomes(prepared: Prepared) -> Outcomes | None:
     costs = executor.execute()
     restore_generators(state)
     weights = _weights(prepared)
-    discrete = [index.reshape(len(index), -1) for index in grid_indices(executor.grid).values()]
-    if not discrete or not prepared.parameters:
-        return None
-    rows = torch.cat([columns.cpu() for columns in discrete], 1)
-    values, group = torch.unique(rows, dim=0, return_inverse=True)
-    if len(costs) != 1 or len(weights) != 1:
+    if not executor.grid.sites or not prepared.parameters or len(costs) != 1 or len(weights) != 1:
         return None
     terms = [
-        (_grouped(cost, weight, group, len(values)), _grouped(weight, weight, group, len(values)))
-        for cost, weight in zip(costs[0].costs, weights[0].costs, strict=True)
+        (_grouped(cost, weight, group), _grouped(weight, weight, group))
+        for cost, weight, group in zip(costs[0].costs, weights[0].costs, _groups(prepared, costs[0]), strict=True)
     ]
     sizes = [len(cost) for cost, _ in terms]
     numbers = sum(parameter.numel() for parameter in prepared.parameters.values())
@@ -164,7 +157,22 @@ def _outcomes(prepared: Prepared) -> Outcomes | None:
     return Outcomes(probability[possible], {n: e[possible] for n, e in effect.items()}, places[possible])
 
 
-def _weights(prepared: Prepared) -> list[Any]:
+def _groups(prepared: Prepared, record: Record) -> list[Tensor]:
+    """For each cost the outcome of each lane: the joint value of the sites that the cost depends on."""
+    grid = prepared.executor.grid
+    columns = {name: index.reshape(len(index), -1).cpu() for name, index in grid.indices().items()}
+    found = []
+    for place, entry in enumerate(record.entries):
+        if entry.cost is None:
+            continue
+        names = [record.entries[i].name for i in members(record.dependence.reaching_cost[place])]
+        rows = [columns[name] for name in dict.fromkeys(names) if name in columns]
+        every = torch.zeros(grid.points, 1, dtype=torch.long)
+        found.append(torch.unique(torch.cat([every, *rows], 1), dim=0, return_inverse=True)[1])
+    return found
+
+
+def _weights(prepared: Prepared) -> list[Record]:
     """The records of the same run with a cost of one at each cost."""
     executor = prepared.executor
     costs = executor.costs
@@ -175,11 +183,11 @@ def _weights(prepared: Prepared) -> list[Any]:
         executor.costs = costs
 
 
-def _grouped(term: Tensor, weight: Tensor, group: Tensor, count: int) -> Tensor:
+def _grouped(term: Tensor, weight: Tensor, group: Tensor) -> Tensor:
     """A weighted cost, (particles, points, *plates), for each outcome and each element of its plates, flat."""
     whole = (term + torch.zeros_like(weight)).mean(0)
     lanes = whole.reshape(len(whole), -1)
-    zeros = lanes.new_zeros(count, lanes.shape[1])
+    zeros = lanes.new_zeros(int(group.max()) + 1, lanes.shape[1])
     return zeros.index_add(0, group.to(lanes.device), lanes).reshape(-1)
 
 

@@ -19,7 +19,6 @@ from ppgrad.engine.program.program import Program, tensors_held
 from ppgrad.engine.running.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.measurement.gradient import ascent, reversed_signs
 from ppgrad.objectives import Objective
-from ppgrad.objectives.calibration import recalled
 
 _BUDGET = 128 * 2**20
 """Bytes that the graphs and the gradients of one chunk may take, where its size is left open."""
@@ -47,7 +46,7 @@ def replicate(
 ) -> Replicates:
     """Estimate the gradient ``replicates`` times, in chunks under vmap."""
     seed_generators(seed)
-    memory = recalled(objective, prepared)
+    memory = objective.recalled(prepared)
     chunk_size = chunk_size or default_chunk_size(prepared)
     chunks: list[tuple[dict[str, Tensor], Tensor]] = []
     seconds = 0.0

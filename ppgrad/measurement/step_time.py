@@ -10,7 +10,6 @@ from ppgrad.core.generators import aside
 from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.measurement.gradient import one_gradient
 from ppgrad.objectives import Objective
-from ppgrad.objectives.calibration import recalled
 
 _ROUNDS = 15
 """How many gradients of each objective are timed, at most."""
@@ -33,7 +32,7 @@ def seconds_per_step(objectives: Mapping[str, Objective], prepare: Callable[[Obj
     """
     taken: dict[str, list[float]] = {label: [] for label in objectives}
     with aside():
-        memories = {label: recalled(each, prepare(each)) for label, each in objectives.items()}
+        memories = {label: each.recalled(prepare(each)) for label, each in objectives.items()}
         for label, objective in objectives.items():  # compiles, and fills caches
             one_gradient(objective, prepare(objective), memories[label])
         begin = time.perf_counter()

@@ -1,5 +1,7 @@
 """Objectives, one a file."""
 
+from ppgrad.objectives._shared.estimate import Estimate
+from ppgrad.objectives._shared.surrogates import surrogates
 from ppgrad.objectives.best_of import BestOf
 from ppgrad.objectives.cvar import CVaR
 from ppgrad.objectives.elbo import ELBO
@@ -19,6 +21,7 @@ __all__ = [
     "BestOf",
     "CVaR",
     "EntropicRisk",
+    "Estimate",
     "ExpectedReturn",
     "GroupRelative",
     "KLRegularized",
@@ -26,4 +29,5 @@ __all__ = [
     "Objective",
     "RenyiELBO",
     "VarGrad",
+    "surrogates",
 ]

@@ -11,8 +11,9 @@ from torch import Tensor
 from ppgrad.core import Estimator, InvalidInput
 from ppgrad.core.arguments import discount_factor
 from ppgrad.engine.running.site import Site
+from ppgrad.objectives._shared.lanes import others_of_each
 from ppgrad.objectives.expected_return import return_costs
-from ppgrad.objectives.joint import JointObjective, others_of_each
+from ppgrad.objectives.joint import JointObjective
 
 
 class BestOf(JointObjective):

@@ -9,7 +9,8 @@ from torch import Tensor
 from ppgrad.core import InvalidProgram
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.site import Site
-from ppgrad.objectives.objective import Objective, needs_guide
+from ppgrad.objectives._shared.requirements import needs_guide
+from ppgrad.objectives.objective import Objective
 
 
 class ELBO(Objective):

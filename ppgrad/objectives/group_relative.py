@@ -10,9 +10,9 @@ from torch import Tensor
 from ppgrad.core import Estimator, Facts, InvalidInput, Plates, Signal
 from ppgrad.engine.running.record import Record, Served
 from ppgrad.estimators import ScoreFunction
+from ppgrad.objectives._shared.requirements import check_only_scores
 from ppgrad.objectives.expected_return import ExpectedReturn
 from ppgrad.objectives.objective import Objective
-from ppgrad.objectives.only_scores import check_only_scores
 
 Advantage = Literal["rloo", "grpo", "dr_grpo"]
 

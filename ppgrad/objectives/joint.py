@@ -9,11 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidInput, Signal, Unsupported, sum_lane
+from ppgrad.core import Estimator, Signal, Unsupported
 from ppgrad.engine.running.record import Record, Served
 from ppgrad.engine.running.sampler import Sizes
-from ppgrad.objectives.dice import Memories, joint_dice
-from ppgrad.objectives.merging import merged
+from ppgrad.objectives._shared.dice import Memories, joint_dice
+from ppgrad.objectives._shared.lanes import RunsOfPart, lanes_of
+from ppgrad.objectives._shared.merging import merged
+from ppgrad.objectives._shared.options import check_count
+from ppgrad.objectives._shared.requirements import check_nothing_is_summed_over
 from ppgrad.objectives.objective import Objective
 
 
@@ -36,9 +39,7 @@ class JointObjective(Objective):
     couples_lanes: ClassVar[bool] = True
 
     def __init__(self, estimator: Estimator | None = None, *, num_importance: int = 8, **options: Any):
-        if isinstance(num_importance, bool) or not isinstance(num_importance, int) or num_importance < 1:
-            name = type(self).__name__
-            raise InvalidInput(f"{name}(num_importance={num_importance!r}): num_importance is an integer from 1 up.")
+        check_count(type(self), "num_importance", num_importance)
         self.num_importance = num_importance
         super().__init__(estimator, **options)
 
@@ -62,50 +63,69 @@ class JointObjective(Objective):
         """What `credit` is expected to be without the run, from the other runs alone; None where K = 1."""
         return None if costs.shape[-1] < 2 else torch.zeros_like(costs)
 
-    def replaced(self, costs: Tensor, own: Tensor) -> Tensor:
-        """Minus v where run k costs something else.
+    def replaced(self, costs: Tensor, own: Tensor, run: Tensor) -> Tensor:
+        """Minus v where one of K runs costs something else.
 
         Args:
-            costs: of all runs, ``(particles, K)``.
-            own: what run k costs instead, ``(n, particles × K, …)``.
+            costs: of all runs, ``(lanes, …, K)``.
+            own: what that run costs instead, ``(n, lanes, …)``.
+            run: which one it is, ``(lanes,)``.
         """
-        size = costs.shape[1]
-        run = torch.arange(costs.numel(), device=costs.device) % size
-        ones = [1] * (own.dim() - 2)
-        is_own = (torch.arange(size, device=costs.device) == run.unsqueeze(-1)).reshape(len(run), *ones, size)
-        others = costs.repeat_interleave(size, 0).reshape(len(run), *ones, size)
-        return -self.value(torch.where(is_own, own.unsqueeze(-1), others))
+        return -self.value(torch.where(is_run(run, costs), own.unsqueeze(-1), costs))
 
-    def direct(self, records: Sequence[Record], costs: Tensor) -> Tensor:
-        """A scalar with the gradient that the costs carry themselves."""
-        return -self.value(costs).mean()
+    def direct(self, part: RunsOfPart, costs: Tensor) -> Tensor:
+        """A scalar with the gradient that the costs of a part carry themselves."""
+        return -part.scale * self.value(costs).sum() / self.num_particles
 
     def surrogate_of_any_order(self, records: Sequence[Record], memories: Memories) -> Tensor:
-        costs = self.run_costs(records)
+        part, *more = self.parts(records)
+        if more:
+            raise Unsupported(
+                f"{type(self).__name__} with a weight for each slice has no second derivative here. Write per='joint'."
+            )
+        costs = self._costs(part)
         offsets = self.offset(costs.detach()).reshape(-1)
         served = self.combine(records)[2]
         return joint_dice(records, served, -self.value(costs), offsets, memories) / self.num_particles
 
     def combine(self, records: Sequence[Record]) -> tuple[Tensor, Tensor, tuple[Served, ...]]:
-        costs = self.run_costs(records)
-        loss = -self.value(costs).mean()
+        parts = self.parts(records)
+        costs = [self._costs(part) for part in parts]
+        values = [part.scale * self.value(one).sum() for part, one in zip(parts, costs, strict=True)]
+        loss = -sum(values[1:], values[0]) / self.num_particles
         if not torch.is_grad_enabled():
             return loss, loss, ()
-        group = _Group(self, costs.detach())
+        groups = [_Group(self, part, one.detach()) for part, one in zip(parts, costs, strict=True)]
+        direct = [self.direct(part, one) for part, one in zip(parts, costs, strict=True)]
         served, start = [], 0
         for record in records:
             lanes = slice(start, start := start + lanes_of(record))
-            served += [
-                (draw, group.signal(draw.log_prob.dim(), signal, lanes), e) for draw, signal, e in record.served()
-            ]
-        return loss, self.direct(records, costs), merged(served)
+            places = {entry.name: place for place, entry in enumerate(record.entries) if entry.draw is not None}
+            for draw, signal, estimator in record.served():
+                group = next(group for group in groups if group.part.holds(places[draw.name]))
+                served.append((draw, group.signal(draw.log_prob.dim(), signal, lanes), estimator))
+        return loss, sum(direct[1:], direct[0]), merged(served)
 
-    def run_costs(self, records: Sequence[Record]) -> Tensor:
-        """The whole cost of each run, shape ``(particles, K)``."""
+    def parts(self, records: Sequence[Record]) -> list[RunsOfPart]:
+        """What has a number of its own in each run."""
+        shape = (self.num_particles, self.num_importance)
         for record in records:
             check_nothing_is_summed_over(record, type(self).__name__)
-        costs = torch.cat([total_of_lanes(record.costs) for record in records])
-        return costs.reshape(self.num_particles, self.num_importance)
+        if len(records) > 1:
+            return [RunsOfPart(records, -1, frozenset(), shape)]
+        found = [RunsOfPart(records, sites, plates, shape) for sites, plates in records[0].parts(self.splits_slices)]
+        return [part for part in found if any(entry.cost is not None for entry in part.entries(records[0]))]
+
+    def _costs(self, part: RunsOfPart) -> Tensor:
+        """What each run, and each slice, costs: ``(particles, *slices, K)``."""
+        return part.total([[e.cost for e in part.entries(record) if e.cost is not None] for record in part.records])
+
+
+def is_run(run: Tensor, costs: Tensor) -> Tensor:
+    """Which of K costs is that of the run, ``(lanes, …, K)``."""
+    size = costs.shape[-1]
+    which = torch.arange(size, device=costs.device) == run.unsqueeze(-1)
+    return which.reshape(len(run), *[1] * (costs.dim() - 2), size)
 
 
 class _Group:
@@ -113,81 +133,61 @@ class _Group:
 
     Args:
         objective: whose numbers they are.
-        costs: of each run, shape ``(particles, K)``.
+        part: which draws of the runs have them.
+        costs: of each run, and each slice, ``(particles, *slices, K)``.
     """
 
-    def __init__(self, objective: JointObjective, costs: Tensor):
+    def __init__(self, objective: JointObjective, part: RunsOfPart, costs: Tensor):
+        self.part = part
         self._objective = objective
         self._costs = costs
-        credit = objective.credit(costs)
-        self._credit = credit.reshape(-1)
-        self._offset = objective.offset(costs).reshape(-1)
-        means = credit.mean(1, keepdim=True)
-        particles = len(costs)
-        others = (means.sum() - means) / (particles - 1) if particles > 1 else torch.zeros_like(means)
-        self._others = others.expand_as(costs).reshape(-1)
+        credit, particles = part.scale * objective.credit(costs), len(costs)
+        self._credit = _by_lane(credit)
+        self._offset = _by_lane(part.scale * objective.offset(costs))
+        means = credit.mean(-1, keepdim=True)
+        others = (means.sum(0) - means) / (particles - 1) if particles > 1 else torch.zeros_like(means)
+        self._others = _by_lane(others.expand_as(costs))
         without = objective.without(costs)
-        self._without = None if without is None else without.reshape(-1)
+        self._without = None if without is None else _by_lane(part.scale * without)
 
     def signal(self, dim: int, additive: Signal, lanes: slice) -> Signal:
         """The signal of a draw whose log-probability has ``dim`` dimensions."""
-
-        def shaped(values: Tensor) -> Tensor:
-            return values[lanes].reshape(-1, *[1] * (dim - 1))
-
         alternatives = relaxed = base = None
         if additive.has_alternatives:
-            base = shaped(self._credit)
-            alternatives = self._replaced(additive.alternatives - additive.base, lanes)
-            alternatives = alternatives - self._offset[lanes].reshape(-1, *[1] * (alternatives.dim() - 2))
+            change = additive.alternatives - additive.base
+            ones = change.dim() - 1  # those of the event, too, where its elements took turns
+            alternatives = self._replaced(change, lanes) - self._shaped(self._offset, lanes, ones)
+            base = self._shaped(self._credit, lanes, ones)
             if additive.has_relaxed:
-                change = additive.relaxed - additive.base.reshape(additive.relaxed.shape[1:])
-                relaxed = self._replaced(change, lanes)
+                relaxed = self._replaced(additive.relaxed - additive.base.reshape(additive.relaxed.shape[1:]), lanes)
         return Signal(
-            {frozenset(): shaped(self._credit)},
-            frozenset(),
+            {self.part.plates: self._shaped(self._credit, lanes, dim)},
+            self.part.plates,
             alternatives,
             base,
             relaxed,
             additive.gradients if additive.has_gradients else None,
-            shaped(self._others),
-            None if self._without is None else shaped(self._without),
+            self._shaped(self._others, lanes, dim),
+            None if self._without is None else self._shaped(self._without, lanes, dim),
         )
+
+    def _shaped(self, values: Tensor, lanes: slice, dim: int) -> Tensor:
+        """``(lanes, *slices)`` in ``dim`` dimensions: the second lane dimension, then slices, then ones."""
+        chosen = values[lanes]
+        return chosen.reshape(len(chosen), 1, *chosen.shape[1:], *[1] * (dim - 1 - chosen.dim()))
 
     def _replaced(self, change: Tensor, lanes: slice) -> Tensor:
         """The joint cost if the cost of one run changed by ``change``, shape ``(n, lanes, …)``."""
-        everywhere = change.new_zeros(len(change), self._costs.numel(), *change.shape[2:])
-        own = self._costs.reshape(-1, *[1] * (change.dim() - 2))
-        if change.shape[1] == self._costs.numel():
-            return self._objective.replaced(self._costs, own + change)
-        index = torch.arange(self._costs.numel(), device=change.device)[lanes]
-        return self._objective.replaced(self._costs, own + everywhere.index_add(1, index, change))[:, lanes]
+        size, dim = self._costs.shape[-1], change.dim() - 1
+        own = self._shaped(_by_lane(self._costs), lanes, dim) + change / self.part.scale
+        everything = self._costs.repeat_interleave(size, 0)[lanes]
+        everything = everything.reshape(
+            len(everything), 1, *everything.shape[1:-1], *[1] * (dim - everything.dim()), size
+        )
+        run = torch.arange(self._costs.shape[0] * size, device=change.device)[lanes] % size
+        return self.part.scale * self._objective.replaced(everything, own, run)
 
 
-def others_of_each(costs: Tensor) -> Tensor:
-    """For each of K runs the costs of the others, ``(…, K)`` to ``(…, K, K − 1)``."""
-    size = costs.shape[-1]
-    first = torch.arange(size, device=costs.device)
-    index = (first.unsqueeze(-1) + first[1:]) % size
-    return costs[..., index]
-
-
-def lanes_of(record: Record) -> int:
-    """How many lanes a record holds."""
-    return len(total_of_lanes(record.costs))
-
-
-def total_of_lanes(costs: Sequence[Tensor]) -> Tensor:
-    """The sum of the costs of each lane, shape ``(lanes,)``."""
-    return torch.stack([sum_lane(cost) for cost in costs]).sum(0).reshape(-1)
-
-
-def check_nothing_is_summed_over(record: Record, objective: str) -> None:
-    """Raise if a site is summed over: the objective is no sum over its values."""
-    for entry in record.entries:
-        if entry.is_summed_over:
-            raise Unsupported(
-                f"{type(entry.estimator).__name__} cannot serve site '{entry.name}': {objective} is no sum over the "
-                f"values of a site.\nChoose ScoreFunction(VIMCO()), LocalExpectation() or DisARM() for it: "
-                f"sites={{'{entry.name}': ScoreFunction(VIMCO())}}."
-            )
+def _by_lane(values: Tensor) -> Tensor:
+    """``(particles, *slices, K)`` to ``(particles × K, *slices)``."""
+    return values.movedim(-1, 1).flatten(0, 1)

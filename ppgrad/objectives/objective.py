@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +13,7 @@ from pyro.infer.elbo import ELBOModule
 from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
 
-from ppgrad.core import Estimator, Facts, InvalidInput, InvalidProgram, Memory
+from ppgrad.core import Estimator, Facts, Memory
 from ppgrad.core.draw import total
 from ppgrad.core.garbage import OldObjectsKept
 from ppgrad.core.generators import draws_up_front
@@ -25,41 +25,18 @@ from ppgrad.engine.program.parameters import announce
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.record import Record, Served
-from ppgrad.engine.running.rewards import Rewards, rewards_of
 from ppgrad.engine.running.sampler import Sizes
 from ppgrad.engine.running.site import Site
-from ppgrad.objectives.calibration import EVERY, calibrated
-from ppgrad.objectives.compiling import Step, check_compile, compiled_replicates, compiled_step
-from ppgrad.objectives.dice import dice
-from ppgrad.objectives.merging import merged
-from ppgrad.objectives.options import check_options
-from ppgrad.objectives.surrogates import surrogates
+from ppgrad.objectives._shared.calibration import EVERY, calibrated, recalled
+from ppgrad.objectives._shared.compiling import Step, check_compile, compiled_replicates, compiled_step
+from ppgrad.objectives._shared.dice import dice
+from ppgrad.objectives._shared.estimate import Estimate
+from ppgrad.objectives._shared.merging import merged
+from ppgrad.objectives._shared.options import check_count, check_options
+from ppgrad.objectives._shared.surrogates import surrogates
 
 _REMEMBERED = 8
 """How many programs an objective remembers: the batches of an epoch come in few shapes."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """One stochastic estimate of an objective and of its gradient.
-
-    Args:
-        loss: minus the objective, a scalar.
-        surrogate: a scalar whose gradient estimates that of the loss.
-        served: the draws, their signals and their estimators, for the memory to learn from.
-        records: the executions that it is made from; none where it comes from a compiled graph.
-        counted: the rewards that such a graph has added up.
-    """
-
-    loss: Tensor
-    surrogate: Tensor
-    served: tuple[Served, ...]
-    records: tuple[Record, ...] = ()
-    counted: Rewards | None = None
-
-    def rewards(self, lanes: int) -> Rewards:
-        """What its ``lanes`` executions have earned."""
-        return rewards_of(self.records, lanes) if self.counted is None else self.counted
 
 
 class Objective(PyroELBO):
@@ -75,9 +52,9 @@ class Objective(PyroELBO):
         vectorize_particles: run particles and branches under ``torch.func.vmap``. A program that
             vmap cannot carry runs in a loop, and a note in the log says why; False asks for the loop.
         compile: trace the gradient once, with its noise drawn in one call up front, and let ``torch.compile``
-            compile it; see `ppgrad.objectives.compiling`. Other shapes, other settings or other numbers that the
-            program reads compile anew. The gradients have the same distribution, and are others under a seed.
-            A word is the name of another backend of ``torch.compile``.
+            compile it. Other shapes, other settings or other numbers that the program reads compile anew. The
+            gradients have the same distribution, and are others under a seed. A word is the name of another
+            backend of ``torch.compile``.
         max_plate_nesting, max_iarange_nesting, strict_enumeration_warning, ignore_jit_warnings,
             jit_options, retain_graph, tail_adaptive_beta: as in ``pyro.infer.ELBO``. As in
             ``Trace_ELBO`` only ``max_plate_nesting`` and ``retain_graph`` have an effect here.
@@ -104,8 +81,7 @@ class Objective(PyroELBO):
         **pyro_options: Any,
     ):
         for name, value in (("num_particles", num_particles), ("max_branches", max_branches)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInput(f"{type(self).__name__}({name}={value!r}): {name} is an integer from 1 up.")
+            check_count(type(self), name, value)
         check_options(type(self), pyro_options)
         check_compile(type(self).__name__, compile)
         super().__init__(num_particles=num_particles, **pyro_options)
@@ -130,6 +106,11 @@ class Objective(PyroELBO):
 
     couples_lanes: ClassVar[bool] = False
     """Whether the objective is no sum over costs, so that every draw acts on all of it."""
+
+    @property
+    def splits_slices(self) -> bool:
+        """Whether it is a sum over slices of a plate all the same, where slices share no draw."""
+        return False
 
     @property
     def facts(self) -> Facts:
@@ -189,10 +170,10 @@ class Objective(PyroELBO):
                 self.max_branches,
                 self.vectorize_particles,
                 self.couples_lanes,
+                self.splits_slices,
                 discounts=self.discounts,
             )
-            prepared = prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw)
-            prepared = replace(prepared, told=told)
+            prepared = replace(prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw), told=told)
             others = [(seen, known) for seen, known in self._prepared if seen != key]
             self._prepared = [(key, prepared), *others][:_REMEMBERED]
         prepared.executor.program = program
@@ -247,7 +228,7 @@ class Objective(PyroELBO):
         if step is None:
             return self._surrogate(self.estimate(prepared.executor))
         self.memory = step.memory
-        return _with_gradients(step)
+        return step.differentiable_loss()
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """`loss`, with the gradient's estimate added to each parameter's ``grad``."""
@@ -263,9 +244,7 @@ class Objective(PyroELBO):
         self._register_critics(prepared.executor)
         if step is not None:
             self.memory = step.memory
-            if step.leaves:  # the engine calls the leaves' hooks; torch.autograd.backward would check shapes first
-                run = torch.autograd.Variable._execution_engine.run_backward
-                run(tuple(step.leaves), tuple(step.gradients), False, False, (), accumulate_grad=True)
+            step.accumulate()
             return Estimate(step.loss, step.loss, (), (), step.rewards)
         estimate = self.estimate(prepared.executor)
         loss = self._surrogate(estimate)
@@ -286,7 +265,7 @@ class Objective(PyroELBO):
     def __call__(self, model: Any, guide: Any = None) -> ELBOModule:
         """Pyro's ``ELBOModule``: its forward is `differentiable_loss`, critics train along."""
         module = ELBOModule(model, guide, self)
-        module.critics = torch.nn.ModuleList(self._modules())
+        module.critics = torch.nn.ModuleList(self._assignment().modules())
         return module
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -303,52 +282,25 @@ class Objective(PyroELBO):
         """Go on from `learned`."""
         self.memory, self._since_calibration = dict(learned["memory"]), learned["since_calibration"]
 
+    def recalled(self, prepared: Prepared) -> dict[str, Memory]:
+        """What the objective remembers; where it remembers nothing that a calibration gives, that of a new one."""
+        return recalled(self, prepared)
+
     def _calibrate(self, prepared: Prepared) -> None:
         if self._since_calibration % EVERY == 0:
             for site, values in calibrated(self, prepared).items():
                 self.memory[site] = {**self.memory.get(site, {}), **values}
         self._since_calibration += 1
 
-    def learn(self, estimate: Estimate, memory: Mapping[str, Memory]) -> tuple[Tensor, dict[str, Memory]]:
-        """The surrogate with the critics' losses, and what the estimators remember from now on."""
-        surrogate, learned = estimate.surrogate, dict(memory)
-        for draw, signal, estimator in estimate.served:
-            remembered = learned.get(draw.name, {})
-            own = estimator.own_loss(draw, signal, remembered)
-            surrogate = surrogate if own is None else surrogate + own
-            updated = estimator.update(draw, signal, remembered)
-            if updated is not remembered:
-                learned[draw.name] = updated
-        return surrogate, learned
-
     def _surrogate(self, estimate: Estimate) -> Tensor:
         """A scalar to differentiate, with the critics' losses; the memory learns from it."""
-        surrogate, self.memory = self.learn(estimate, self.memory)
+        surrogate, self.memory = estimate.learned_from(self.memory)
         return estimate.loss.detach() + (surrogate - surrogate.detach())
 
     def _register_critics(self, executor: Executor) -> None:
         for i, module in enumerate(executor.assignment.modules()):
-            trained: dict[str, Tensor] = {name: leaf for name, leaf in module.named_parameters() if leaf.requires_grad}
-            named: dict[str, Tensor] = {
-                f"{type(self).__name__}.critic_{i}$$${name}": leaf for name, leaf in trained.items()
-            }
-            announce(named, frozenset())
-
-    def _modules(self) -> list[torch.nn.Module]:
-        return list(self._assignment().modules())
+            name = f"{type(self).__name__}.critic_{i}$$$"
+            announce({name + key: leaf for key, leaf in module.named_parameters() if leaf.requires_grad}, frozenset())
 
     def _assignment(self) -> Assignment:
         return Assignment(type(self).__name__, self.estimator, self.sites, self._reads_baselines)
-
-
-def _with_gradients(step: Step) -> Tensor:
-    """A scalar of the step's loss, with the step's gradient for each of its leaves."""
-    terms = [((leaf - leaf.detach()) * found).sum() for leaf, found in zip(step.leaves, step.gradients, strict=True)]
-    return step.loss + sum(terms) if terms else step.loss
-
-
-def needs_guide(objective: Objective, program: Program) -> None:
-    """Raise if the program has no guide."""
-    if program.guide is None:
-        name = type(objective).__name__
-        raise InvalidProgram(f"{name} needs a guide. Pass model and guide, or use ExpectedReturn for one program.")

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
-
-from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidInput
 from ppgrad.core.arguments import finite
-from ppgrad.engine.program.program import Program
-from ppgrad.engine.running.site import Site
-from ppgrad.objectives.iwelbo import importance_costs
-from ppgrad.objectives.log_mean_exp import LogMeanExp
-from ppgrad.objectives.objective import needs_guide
+from ppgrad.objectives.importance_bound import ImportanceBound
 
 
-class RenyiELBO(LogMeanExp):
+class RenyiELBO(ImportanceBound):
     """L_α = E[(1/(1 − α)) log (1/K) Σ_k w_k^{1−α}]; α = 0 is the `IWELBO`, α → 1 the ELBO.
 
     Args:
@@ -30,8 +23,6 @@ class RenyiELBO(LogMeanExp):
     Source: Li & Turner (2016), Rényi divergence variational inference, eq. 9.
     """
 
-    weighs_guide = True
-
     def __init__(self, estimator: Estimator | None = None, *, alpha: float = 0.0, **options: Any):
         finite("RenyiELBO", "alpha", alpha, 0.5)
         if alpha == 1.0:
@@ -42,9 +33,3 @@ class RenyiELBO(LogMeanExp):
     @property
     def sharpness(self) -> float:
         return 1.0 - self.alpha
-
-    def check(self, program: Program) -> None:
-        needs_guide(self, program)
-
-    def costs(self, sites: Sequence[Site]) -> list[Tensor | None]:
-        return importance_costs(sites)

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppgrad.core import Estimator, Facts, InvalidInput, sum_lane
+from ppgrad.core import Estimator, Facts, InvalidInput
 from ppgrad.engine.running.record import Record, Served
 from ppgrad.estimators import ScoreFunction
+from ppgrad.objectives._shared.lanes import RunsOfPart
+from ppgrad.objectives._shared.requirements import check_only_scores
 from ppgrad.objectives.elbo import ELBO
-from ppgrad.objectives.joint import total_of_lanes
 from ppgrad.objectives.objective import Objective
-from ppgrad.objectives.only_scores import check_only_scores
 
 
 class VarGrad(ELBO):
@@ -58,13 +58,23 @@ class VarGrad(ELBO):
         loss, direct, _ = super().combine(records)
         if not torch.is_grad_enabled():
             return loss, loss, ()
-        log_ratios = torch.cat([_log_ratio(record) for record in records])
-        half_variance = log_ratios.var() / 2
+        variances = [part.scale**2 * _log_ratios(part).var(-1).sum() / 2 for part in self._parts(records)]
+        half_variance = sum(variances[1:], variances[0])
         return loss, direct + half_variance - half_variance.detach(), ()
 
+    def _parts(self, records: Sequence[Record]) -> list[RunsOfPart]:
+        shape = (1, self.num_particles)
+        if len(records) > 1:
+            return [RunsOfPart(records, -1, frozenset(), shape)]
+        parts = [RunsOfPart(records, sites, plates, shape) for sites, plates in records[0].parts(True)]
+        return [part for part in parts if any(entry.draw is not None for entry in part.entries(records[0]))]
 
-def _log_ratio(record: Record) -> Tensor:
-    """log q − log p of each particle, with the gradient of the scores alone: ``(particles,)``."""
-    scores = [sum_lane(entry.draw.log_prob).reshape(-1) for entry in record.entries if entry.draw is not None]
-    value = total_of_lanes(record.costs).detach()
-    return value + sum((score - score.detach() for score in scores), torch.zeros_like(value))
+
+def _log_ratios(part: RunsOfPart) -> Tensor:
+    """log q − log p of each particle, and each slice, with the gradient of the scores alone: ``(1, *slices, K)``."""
+    terms = []
+    for record in part.records:
+        entries = part.entries(record)
+        scores = [entry.draw.log_prob - entry.draw.log_prob.detach() for entry in entries if entry.draw is not None]
+        terms.append([*scores, *(entry.cost.detach() for entry in entries if entry.cost is not None)])
+    return part.total(terms)

@@ -30,6 +30,8 @@ class CategoricalPolicy(Policy):
 
     Raises:
         InvalidInput: an argument is out of its range.
+
+    Source: none.
     """
 
     def __init__(

@@ -15,6 +15,11 @@ class GaussianMixture(dist.MixtureSameFamily):
     component: unbiased, and so is its gradient, that of the weights included.
 
     No reparameterized sample: choose the score function.
+
+    Args:
+        mixture_distribution: the Categorical, of batch shape ``B``.
+        component_distribution: the components, of batch shape ``(*B, K)`` and event shape ``(d,)``.
+        validate_args: as for every distribution of Pyro.
     """
 
     estimates_entropy: ClassVar[bool] = True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from ppgrad.core.folders import replace_file
 
 FORMAT = "ppgrad checkpoint"
 VERSION = 2
+
+_DEEPEST = 30
+"""How deeply containers of a checkpoint are nested at most."""
 
 _OTHER = "Give another path, or train from the start without resume."
 
@@ -65,9 +69,70 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "Use the ppgrad that wrote it, or train from the start."
         )
     content = whole.get("content")
+    if not _is_sound(content, written.getbuffer().nbytes):
+        raise InvalidInput(f"Checkpoint {path} holds what no ppgrad.fit has written. {_OTHER}")
     if not isinstance(content, dict) or checksum(content) != whole.get("checksum"):
         raise InvalidInput(f"Checkpoint {path} was changed after it was written: its checksum differs. {_OTHER}")
     return content
+
+
+def _is_sound(tree: Any, size: int, depth: int = 0) -> bool:
+    """Whether a tree is no deeper than a run's, and each tensor is whole: dense, and no longer than the file."""
+    if depth > _DEEPEST:
+        return False
+    if isinstance(tree, Tensor):
+        is_dense = tree.layout == torch.strided and not tree.is_meta and not tree.is_quantized
+        return is_dense and tree.numel() * tree.element_size() <= size
+    branches = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list | tuple) else ()
+    return all(_is_sound(branch, size, depth + 1) for branch in branches)
+
+
+@contextmanager
+def refused_unless_it_fits(path: Path) -> Iterator[None]:
+    """Go on from what was read of ``path``; what goes wrong is the checkpoint's fault.
+
+    Raises:
+        InvalidInput: a value is missing, or not of the kind that the run needs.
+    """
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        told = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise InvalidInput(f"Checkpoint {path} does not fit the program: {told}. {_OTHER}") from error
+
+
+class RunCheckpoint:
+    """The checkpoint of one run, and the step that it is of.
+
+    Args:
+        path: the file, or None for none.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.step: int | None = None
+
+    def write(self, step: int, content: Mapping[str, Any]) -> None:
+        """Replace the file by one of ``step``.
+
+        Raises:
+            InvalidInput: it cannot be written; the message names the last good one.
+        """
+        if self.path is not None:
+            try:
+                write_checkpoint(self.path, content)
+            except InvalidInput as error:
+                raise InvalidInput(f"{error}{self.last_good}") from error
+        self.step = step
+
+    @property
+    def last_good(self) -> str:
+        """A sentence for the end of an error's message; empty before the first checkpoint."""
+        if self.path is None or self.step is None:
+            return ""
+        return f" The last good checkpoint, {self.path}, is of step {self.step}."
 
 
 def plain(tree: Any, where: str = "checkpoint") -> Any:
@@ -83,7 +148,9 @@ def plain(tree: Any, where: str = "checkpoint") -> Any:
         return items if isinstance(tree, list) else tuple(items)
     if isinstance(tree, np.generic):
         return tree.item()
-    if tree is None or isinstance(tree, Tensor) or type(tree) in (str, bytes, bool, int, float, complex):
+    if isinstance(tree, Tensor):
+        return tree.contiguous()  # one that was expanded would be read as longer than it is stored
+    if tree is None or type(tree) in (str, bytes, bool, int, float, complex):
         return tree
     raise InvalidInput(
         f"A checkpoint holds tensors, numbers and text, and {where} is of type {type(tree).__name__}. "

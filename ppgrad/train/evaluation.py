@@ -11,14 +11,14 @@ from pyro.distributions import TorchDistribution
 
 from ppgrad.core import Estimator, Facts, Sample, SiteInfo
 from ppgrad.core.distributions import distribution_name, mode
+from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
 from ppgrad.measurement.gradient import pure
-from ppgrad.objectives import Objective
-from ppgrad.train.episodes import earned
-
-Metrics = Mapping[str, float]
+from ppgrad.objectives import Estimate, Objective
+from ppgrad.train.metrics import episode_rewards
+from ppgrad.train.settings import Metrics, Settings
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,27 @@ class _Mode(Estimator):
 
     def sample(self, fn: TorchDistribution) -> Sample:
         return Sample(mode(fn))
+
+
+def evaluation_of(
+    objective: Objective, settings: Settings, prepared: Prepared, estimate: Estimate
+) -> Evaluation | None:
+    """The evaluation that the settings ask for, or None for none.
+
+    Args:
+        objective: in training.
+        settings: of the training.
+        prepared: the program, as it was prepared for its first run.
+        estimate: of that run; it tells how many episodes there are in one.
+    """
+    if settings.evaluate_every is None:
+        return None
+    particles = prepared.executor.particles
+    rewards = episode_rewards(estimate.rewards(particles))
+    per_run = (particles if rewards is None else rewards.episodes) // objective.num_particles
+    return Evaluation(
+        objective, settings.evaluation_episodes, per_run, settings.evaluation_deterministic, settings.evaluate
+    )
 
 
 class Evaluation:
@@ -79,7 +100,7 @@ class Evaluation:
             prepared = self._objective.prepare(program.model, program.guide, program.args, program.kwargs)
             estimate = self._objective.estimate(prepared.executor)
             found = {"eval/loss": float(estimate.loss)}
-            rewards = earned(estimate.rewards(prepared.executor.particles))
+            rewards = episode_rewards(estimate.rewards(prepared.executor.particles))
             if rewards is not None:
                 found["eval/mean_reward"] = rewards.mean
             extra = {} if self._extra is None else self._extra()

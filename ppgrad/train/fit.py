@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from ppgrad.analysis.history import History
-from ppgrad.core import InvalidInput
-from ppgrad.core.arguments import flag
 from ppgrad.core.folders import writable_folder
 from ppgrad.core.generators import forked
 from ppgrad.measurement.gradient import check_objective
 from ppgrad.objectives import Objective
 from ppgrad.train.logs import Logs
-from ppgrad.train.loop import Arguments, Metrics, Settings, Trainer
-from ppgrad.train.new_run import check_new
+from ppgrad.train.loop import Trainer
 from ppgrad.train.optimizers import stepper
+from ppgrad.train.run_files import check_new, file_paths, sole_writer
+from ppgrad.train.settings import (
+    Arguments,
+    Metrics,
+    Settings,
+    check_flags,
+    check_functions,
+    check_numbers,
+    check_program_arguments,
+    in_words,
+)
 
 logger = logging.getLogger("ppgrad")
 
@@ -82,7 +87,7 @@ def fit(
         seed: the run is a function of it, and the global generators are left as they were; None goes on
             with the global ones.
         progress: show a progress bar on a terminal.
-        log_folder: where to write ``progress.csv``, a row a step, and TensorBoard's events.
+        log_folder: where to write ``progress.csv``, a row a step, and TensorBoard's events. One training at a time.
         tensorboard: write events, too; needs ``pip install 'ppgrad[train]'``.
         checkpoint: the file to keep the run's state in: weights, optimizer, schedule, baselines' memory,
             critics, generators, metrics. It is replaced in one step, and loads with
@@ -127,133 +132,48 @@ def fit(
     True
     """
     check_objective(objective)
-    _check_numbers(steps, learning_rate, max_grad_norm, seed, checkpoint_every, evaluate_every, evaluation_episodes)
-    if resume and checkpoint is None:
-        raise InvalidInput("resume=True needs a checkpoint. Write checkpoint='run.pt', the file to go on from.")
-    if tensorboard:
-        _check_tensorboard(log_folder)
-    if evaluate is not None and evaluate_every is None:
-        raise InvalidInput("evaluate= is never called without evaluate_every. Write evaluate_every=100, say.")
-    functions = {
-        "stop_when": stop_when,
-        "evaluate": evaluate,
-        **{f"callbacks[{i}]": f for i, f in enumerate(_each(callbacks))},
-    }
-    for name, function in functions.items():
-        if function is not None and not callable(function):
-            raise InvalidInput(f"fit({name}={function!r}): write a function.")
-    _check_kinds(
-        args,
-        kwargs,
-        settings,
-        {
-            "progress": progress,
-            "tensorboard": tensorboard,
-            "resume": resume,
-            "evaluation_deterministic": evaluation_deterministic,
-        },
+    check_numbers(steps, learning_rate, max_grad_norm, seed, checkpoint_every, evaluate_every, evaluation_episodes)
+    check_flags(
+        progress=progress, tensorboard=tensorboard, resume=resume, evaluation_deterministic=evaluation_deterministic
     )
-    folder = _path("log_folder", log_folder)
-    file = _path("checkpoint", checkpoint)
-    if file is not None and file.is_dir():
-        raise InvalidInput(f"checkpoint={str(file)!r} is a folder. Write a file in it, as {str(file / 'run.pt')!r}.")
+    check_functions(evaluate, evaluate_every, callbacks, stop_when)
+    check_program_arguments(args, kwargs, settings)
+    file, folder = file_paths(checkpoint, log_folder, resume, tensorboard)
     check_new(file, folder, resume)
-    goes_on = resume and file is not None and file.exists()
-    if resume and not goes_on:
-        logger.warning("There is no checkpoint %s to go on from: starting anew", file)
+    rate = None if learning_rate is None else float(learning_rate)
     with forked(seed):
-        told = Settings(
-            steps,
-            stepper(
-                optimizer, None if learning_rate is None else float(learning_rate), schedule, steps, critic_optimizer
-            ),
-            max_grad_norm,
-            seed,
-            file,
-            checkpoint_every,
-            evaluate_every,
-            evaluation_episodes,
-            evaluation_deterministic,
-            evaluate,
-            callbacks,
-            stop_when,
-            {str(name): value if isinstance(value, str) else repr(value) for name, value in (settings or {}).items()},
+        how = Settings(
+            steps=steps,
+            stepper=stepper(optimizer, rate, schedule, steps, critic_optimizer),
+            max_grad_norm=max_grad_norm,
+            seed=seed,
+            checkpoint=file,
+            checkpoint_every=checkpoint_every,
+            evaluate_every=evaluate_every,
+            evaluation_episodes=evaluation_episodes,
+            evaluation_deterministic=evaluation_deterministic,
+            evaluate=evaluate,
+            callbacks=callbacks,
+            stop_when=stop_when,
+            further=in_words(settings or {}),
         )
-        trainer = Trainer(objective, model, guide, args, kwargs, told)
+        trainer = Trainer(objective, model, guide, args, kwargs, how)
         if file is not None:
             writable_folder(file.parent, "Choose another path for checkpoint.")
-        if file is not None and goes_on:
-            trainer.resume(file)
         if folder is not None:
             writable_folder(folder, "Choose another log_folder.")
-        if not goes_on:
-            trainer.save()  # before any log: whoever is killed from here on can go on
-        with Logs(trainer.table, folder, tensorboard, progress, steps) as logs:
-            return trainer.run(logs)
+        with sole_writer(folder):
+            check_new(file, folder, resume)  # another training may have ended meanwhile
+            _begin(trainer, file, resume)
+            with Logs(trainer.table, folder, tensorboard, progress, steps) as logs:
+                return trainer.run(logs)
 
 
-def _each(callbacks: Any) -> list[Any]:
-    if callable(callbacks) or not isinstance(callbacks, Sequence):
-        raise InvalidInput(f"fit(callbacks={callbacks!r}): write a list of functions, as callbacks=[print].")
-    return list(callbacks)
-
-
-def _check_numbers(
-    steps: Any,
-    learning_rate: Any,
-    max_grad_norm: Any,
-    seed: Any,
-    checkpoint_every: Any,
-    evaluate_every: Any,
-    evaluation_episodes: Any,
-) -> None:
-    counts = {
-        "steps": steps,
-        "checkpoint_every": checkpoint_every,
-        "evaluate_every": 1 if evaluate_every is None else evaluate_every,
-        "evaluation_episodes": evaluation_episodes,
-    }
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise InvalidInput(f"fit({name}={count!r}): write an integer from 1 up.")
-    if learning_rate is not None and not 0 <= _number(learning_rate) < math.inf:
-        raise InvalidInput(f"fit(learning_rate={learning_rate!r}): write a number from 0 up.")
-    if max_grad_norm is not None and not _number(max_grad_norm) > 0:
-        raise InvalidInput(f"fit(max_grad_norm={max_grad_norm!r}): write a positive number, or None.")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32):
-        raise InvalidInput(f"fit(seed={seed!r}): write an integer from 0 to 2**32 − 1, or None.")
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def _check_tensorboard(log_folder: Any) -> None:
-    if log_folder is None:
-        raise InvalidInput("tensorboard=True needs a place to write to. Write log_folder='runs/first', say.")
-    if importlib.util.find_spec("tensorboard") is None:
-        raise InvalidInput(
-            "tensorboard=True needs TensorBoard. Run pip install 'ppgrad[train]', or leave it out: progress.csv has "
-            "the same numbers."
-        )
-
-
-def _check_kinds(args: Any, kwargs: Any, settings: Any, flags: Mapping[str, Any]) -> None:
-    if not isinstance(args, tuple | list) and not callable(args):
-        raise InvalidInput(f"fit(args={args!r}): write a tuple, as args=({args!r},), or a function of the step.")
-    for name, value in (("kwargs", kwargs), ("settings", settings)):
-        if value is not None and not isinstance(value, Mapping):
-            raise InvalidInput(f"fit({name}={value!r}): write a dict.")
-    for name, value in flags.items():
-        flag("fit", name, value)
-
-
-def _path(name: str, value: Any) -> Path | None:
-    if value is None:
-        return None
-    if not isinstance(value, str | PathLike):
-        raise InvalidInput(f"fit({name}={value!r}): write a path, as {name}='run'.")
-    return Path(value)
+def _begin(trainer: Trainer, file: Path | None, resume: bool) -> None:
+    """Go on from the checkpoint, or write the one before the first step."""
+    if resume and file is not None and file.exists():
+        trainer.resume(file)
+        return
+    if resume:
+        logger.warning("There is no checkpoint %s to go on from: starting anew", file)
+    trainer.save()  # before any log: whoever is killed from here on can go on

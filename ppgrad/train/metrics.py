@@ -1,8 +1,9 @@
-"""What a step's estimate tells of policy and critic, under the names that users of reinforcement learning know."""
+"""What an estimate tells of episodes, policy and critic, under the names that users of reinforcement learning know."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,9 +11,37 @@ from torch import Tensor
 from ppgrad.core import Memory
 from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.running.record import Served
+from ppgrad.engine.running.rewards import Rewards
 from ppgrad.estimators import InverseVariance, ScoreFunction
-from ppgrad.objectives.objective import Estimate
-from ppgrad.objectives.surrogates import surrogates
+from ppgrad.objectives import Estimate, surrogates
+
+
+class EpisodeRewards(NamedTuple):
+    """The rewards of the episodes of one estimate.
+
+    Args:
+        mean: undiscounted reward of an episode, averaged.
+        episodes: how many: particles × elements of the plates that all reward sites share.
+        steps: how many were taken, over all episodes: draws that are active, where the program says which are
+            (``infer={"active": …}``, as `rollout` does), else rewards.
+        length: draws of an episode that are active, averaged; None where the program does not say.
+    """
+
+    mean: float
+    episodes: int
+    steps: int
+    length: float | None
+
+
+def episode_rewards(rewards: Rewards) -> EpisodeRewards | None:
+    """The rewards of the episodes of an estimate, or None for a program without a reward site."""
+    if not rewards.episodes:
+        return None
+    total, active, lengths = torch.stack([sums.to(rewards.earned) for sums in rewards[:3]]).tolist()
+    mean = total / rewards.lanes
+    if not active:
+        return EpisodeRewards(mean, rewards.episodes, rewards.number, None)
+    return EpisodeRewards(mean, rewards.episodes, int(active), lengths / rewards.lanes)
 
 
 @torch.no_grad()

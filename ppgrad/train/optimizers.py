@@ -12,23 +12,23 @@ import torch
 from pyro.optim import PyroOptim
 from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from ppgrad.core import InvalidInput
 from ppgrad.train.natural_gradient import NaturalGradient
-
-_FACTORS: dict[str, Callable[[float], float]] = {
-    "linear": lambda x: 1 - x,
-    "cosine": lambda x: 0.5 * (1 + math.cos(math.pi * x)),
-}
-"""The learning rate after a share of all steps, relative to the first."""
-
-SCHEDULES = ("constant", *_FACTORS)
+from ppgrad.train.schedules import (
+    SCHEDULE_EXAMPLE,
+    SCHEDULES,
+    advance_schedule,
+    current_rate,
+    described,
+    made_schedule,
+    name_of,
+)
 
 _OPTIMIZER = (
     "Write optimizer=torch.optim.Adam, functools.partial(torch.optim.SGD, momentum=0.9), or pyro.optim.Adam(…)."
 )
-_SCHEDULE = "Write schedule='cosine', or functools.partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.99)."
 
 
 class Stepper(ABC):
@@ -87,7 +87,7 @@ def _main_stepper(optimizer: Any, learning_rate: float | None, schedule: Any, st
         raise InvalidInput(f"schedule={schedule!r}: write one of {', '.join(SCHEDULES)}, or a torch LR schedule.")
     schedule = None if schedule == "constant" else schedule
     if schedule is not None and not isinstance(schedule, str | LRScheduler) and not callable(schedule):
-        raise InvalidInput(f"schedule={schedule!r} is no learning-rate schedule. {_SCHEDULE}")
+        raise InvalidInput(f"schedule={schedule!r} is no learning-rate schedule. {SCHEDULE_EXAMPLE}")
     if optimizer is NaturalGradient:
         raise InvalidInput("optimizer=NaturalGradient lacks its program or guide. Write NaturalGradient(program).")
     if isinstance(optimizer, NaturalGradient):
@@ -151,9 +151,9 @@ class TorchStepper(Stepper):
         try:
             made = self._make(list(parameters.values()), **options)
         except (TypeError, ValueError) as error:
-            raise InvalidInput(f"optimizer={_name(self._make)} cannot be made: {error}. {_OPTIMIZER}") from error
+            raise InvalidInput(f"optimizer={name_of(self._make)} cannot be made: {error}. {_OPTIMIZER}") from error
         if not isinstance(made, torch.optim.Optimizer):
-            raise InvalidInput(f"optimizer={_name(self._make)} makes {made!r}, which is none. {_OPTIMIZER}")
+            raise InvalidInput(f"optimizer={name_of(self._make)} makes {made!r}, which is none. {_OPTIMIZER}")
         return made
 
     def step(self, evaluate: Callable[[], Tensor]) -> Tensor:
@@ -164,11 +164,11 @@ class TorchStepper(Stepper):
         return loss
 
     def advance(self, loss: float) -> None:
-        _advance(self._schedule, loss)
+        advance_schedule(self._schedule, loss)
 
     @property
     def learning_rate(self) -> float:
-        return _rate(self.optimizer)
+        return current_rate(self.optimizer)
 
     def state(self) -> dict[str, Any]:
         schedule = None if self._schedule is None else self._schedule.state_dict()
@@ -182,7 +182,7 @@ class TorchStepper(Stepper):
     def describe(self) -> dict[str, str]:
         names = {"lr": "learning_rate"}
         settings = {names.get(key, key): _plain(value) for key, value in self.optimizer.defaults.items()}
-        schedule = _described(self._make_schedule, self._schedule, self._steps)
+        schedule = described(self._make_schedule, self._schedule, self._steps)
         return {"optimizer": type(self.optimizer).__name__, **settings, **schedule}
 
 
@@ -205,10 +205,10 @@ class PyroStepper(Stepper):
         return loss
 
     def advance(self, loss: float) -> None:
-        _advance(self._schedule, loss)
+        advance_schedule(self._schedule, loss)
         if isinstance(self.optimizer, PyroLRScheduler):
             for scheduler in self._each():
-                _advance(scheduler, loss)
+                advance_schedule(scheduler, loss)
 
     def _each(self) -> list[Any]:
         each: Mapping[Tensor, Any] = getattr(self.optimizer, "optim_objs", {})
@@ -220,7 +220,7 @@ class PyroStepper(Stepper):
         if not hasattr(first, "param_groups") and not hasattr(first, "optimizer"):
             settings = getattr(self.optimizer, "pt_optim_args", None)
             return float(settings.get("lr", math.nan)) if isinstance(settings, dict) else math.nan
-        return _rate(getattr(first, "optimizer", first))
+        return current_rate(getattr(first, "optimizer", first))
 
     def state(self) -> dict[str, Any]:
         schedule = None if self._schedule is None else self._schedule.state_dict()
@@ -238,11 +238,11 @@ class PyroStepper(Stepper):
             key: getattr(self.optimizer, key, None) for key in ("pt_optim_args", "pt_clip_args", "kwargs", "defaults")
         }
         made = [
-            _name(getattr(self.optimizer, key, None)) for key in ("pt_optim_constructor", "pt_scheduler_constructor")
+            name_of(getattr(self.optimizer, key, None)) for key in ("pt_optim_constructor", "pt_scheduler_constructor")
         ]
         name = " ".join([type(self.optimizer).__name__, *(word for word in made if word != "NoneType")])
         known = {key: item for value in settings.values() if isinstance(value, dict) for key, item in value.items()}
-        schedule = _described(self._make_schedule, self._schedule, self._steps)
+        schedule = described(self._make_schedule, self._schedule, self._steps)
         return {"optimizer": name, **{str(key): _plain(item) for key, item in known.items()}, **schedule}
 
 
@@ -284,54 +284,9 @@ class Apart(Stepper):
         return self._program.describe() | {f"critic_{key}": value for key, value in critics.items()}
 
 
-def made_schedule(schedule: Any, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler | None:
-    """The schedule of the learning rate that a person asks for.
-
-    Raises:
-        InvalidInput: it cannot be made, is none, or belongs to another optimizer.
-    """
-    if schedule is None:
-        return None
-    if isinstance(schedule, str):
-        factor = _FACTORS[schedule]
-        return LambdaLR(optimizer, lambda step: factor(min(1.0, step / steps)))
-    if not isinstance(schedule, LRScheduler):
-        try:
-            schedule = schedule(optimizer)
-        except TypeError as error:
-            raise InvalidInput(f"schedule={_name(schedule)} cannot be made: {error}. {_SCHEDULE}") from error
-    if not isinstance(schedule, LRScheduler):
-        raise InvalidInput(f"schedule= makes {schedule!r}, which is no schedule. {_SCHEDULE}")
-    if schedule.optimizer is not optimizer:
-        raise InvalidInput("The schedule belongs to another optimizer. Pass both of a pair, or the schedule's class.")
-    return schedule
-
-
-def _described(asked: Any, schedule: LRScheduler | None, steps: int) -> dict[str, str]:
-    """A schedule with the settings that it depends on."""
-    if isinstance(asked, str):
-        return {"schedule": asked, "steps": str(steps)}
-    return {"schedule": "constant" if schedule is None else type(schedule).__name__}
-
-
-def _advance(schedule: Any, loss: float) -> None:
-    if isinstance(schedule, ReduceLROnPlateau):
-        schedule.step(loss)
-    elif schedule is not None:
-        schedule.step()
-
-
-def _rate(optimizer: torch.optim.Optimizer) -> float:
-    return float(optimizer.param_groups[0].get("lr", math.nan))
-
-
-def _name(thing: Any) -> str:
-    return str(getattr(thing, "__name__", None) or type(thing).__name__)
-
-
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_plain(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Tensor):
         return _plain(value.tolist())
-    return _name(value) if callable(value) or inspect.isclass(value) else repr(value)
+    return name_of(value) if callable(value) or inspect.isclass(value) else repr(value)

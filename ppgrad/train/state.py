@@ -1,137 +1,19 @@
-"""All that a training run depends on, in and out of a checkpoint."""
+"""What a run's next step depends on, as tensors and plain numbers: the program's tensors, the random generators."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+import math
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
-from ppgrad.core import InvalidInput
-from ppgrad.engine.program.program import Program, functions, held
-from ppgrad.objectives import Objective
-
-Fingerprint = dict[str, Any]
-
-_TENSORS = ("parameters", "critics", "buffers")
-
-_RUNS = 8
-"""How many more runs tell whether a program's sites vary from run to run."""
-
-
-def fingerprint(
-    objective: Objective,
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    program: Mapping[str, Mapping[str, str]],
-    settings: Mapping[str, str],
-) -> Fingerprint:
-    """What must be the same of two runs for one to go on where the other stopped.
-
-    Args:
-        objective: its class, its estimators and its numbers.
-        tensors: parameters, critics and buffers by name; their shapes and kinds.
-        program: its rollouts (see `rollouts_of`) and the sites of one run, by name, in words.
-        settings: of the run, in words.
-    """
-    numbers = {
-        name: repr(value)
-        for name, value in vars(objective).items()
-        if not name.startswith("_") and isinstance(value, bool | int | float | str)
-    }
-    shapes = {
-        kind: {name: f"{str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}" for name, leaf in leaves.items()}
-        for kind, leaves in tensors.items()
-    }
-    return {
-        "objective": _without_addresses(repr(objective)),
-        "numbers": numbers,
-        **shapes,
-        **program,
-        "settings": dict(settings),
-    }
-
-
-def check_fingerprint(
-    path: Path, there: Fingerprint, here: Fingerprint, run_again: Callable[[], Mapping[str, str]]
-) -> None:
-    """Raise if a checkpoint is of another program, or of a run with other settings.
-
-    Args:
-        path: of the checkpoint.
-        there: the checkpoint's fingerprint.
-        here: that of the run which is to go on.
-        run_again: the sites of another run of the program, in case they vary from run to run.
-
-    Raises:
-        InvalidInput: names the first difference.
-    """
-    another = f"Checkpoint {path} is of another program: "
-    mend = "Give the program and the objective that it was made with, or another path."
-    _check_numbers(path, "it was trained with ", there["settings"], here["settings"])
-    for kind in ("rollouts", *_TENSORS):
-        for name in {**there[kind], **here[kind]}:
-            was, is_now = there[kind].get(name, "missing"), here[kind].get(name, "missing")
-            if was != is_now:
-                what = f"the {name}" if kind == "rollouts" else f"{kind.removesuffix('s')} '{name}'"
-                raise InvalidInput(f"{another}{what} is {was} there and {is_now} here. {mend}")
-        if list(there[kind]) != list(here[kind]):
-            raise InvalidInput(f"{another}its {kind} come in another order. {mend}")
-    if there["objective"] != here["objective"]:
-        raise InvalidInput(f"{another}its objective is {there['objective']} there and {here['objective']} here. {mend}")
-    _check_numbers(path, "its objective has ", there["numbers"], here["numbers"])
-    if there["sites"] != here["sites"]:
-        difference = _other_site(there["sites"], [here["sites"], *(run_again() for _ in range(_RUNS))])
-        if difference is not None:
-            raise InvalidInput(f"{another}{difference}. {mend}")
-
-
-def _check_numbers(path: Path, words: str, there: Mapping[str, str], here: Mapping[str, str]) -> None:
-    for name in [name for name in there if name in here]:
-        was, is_now = there[name], here[name]
-        if was != is_now:
-            why = ", and its schedule depends on it" if name == "steps" else ""
-            raise InvalidInput(
-                f"Checkpoint {path} is of another run: {words}{name}={was}, and this one {name}={is_now}{why}. "
-                f"Write {name}={was} to go on, or another path to start anew."
-            )
-
-
-def _other_site(there: Mapping[str, str], runs: Sequence[Mapping[str, str]]) -> str | None:
-    """The first site that is as in none of the runs here; if which sites there are varies, one that is absent may be.
-
-    A mistake of the program's writer shows in every run, a turn that a run took by chance does not.
-    """
-    varies = any(run.keys() != runs[0].keys() for run in runs)
-    for name in {**there, **runs[0]}:
-        was, now = there.get(name, "missing"), [run.get(name, "missing") for run in runs]
-        is_absent = was == "missing" or set(now) == {"missing"}
-        if was not in now and not (varies and is_absent):
-            return f"site '{name}' is {was} there and {now[0]} here"
-    return None
-
-
-def rollouts_of(program: Program) -> dict[str, str]:
-    """What identifies the rollouts that a program is or calls: environment, horizon and episodes, in words."""
-    made = [function.rollout for function in functions(program) if hasattr(function, "rollout")]
-    found: dict[str, str] = {}
-    for place, each in enumerate(made):
-        count = "" if len(made) == 1 else f" of rollout {place + 1}"
-        found[f"environment{count}"] = _in_words(each.env)
-        found[f"horizon{count}"] = repr(each.horizon)
-        found[f"number of episodes{count}"] = repr(each.episodes)
-    return found
-
-
-def _in_words(env: Any) -> str:
-    """An environment with its constants, whether or not its class says how to print it."""
-    kind: Any = type(env)
-    if kind.__repr__ is not object.__repr__:
-        return _without_addresses(repr(env))
-    constants = {key: value for key, value in vars(env).items() if isinstance(value, bool | int | float | str)}
-    return f"{kind.__name__}({', '.join(f'{key}={value!r}' for key, value in constants.items())})"
+from ppgrad.core.generators import accelerator_state, set_accelerator_state
+from ppgrad.engine.program.program import Program, held
 
 
 def fixed_tensors(program: Program, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -159,5 +41,75 @@ def put_back(tensors: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None
         leaf.copy_(saved[name])
 
 
-def _without_addresses(text: str) -> str:
-    return " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", text).split())
+def check_values(saved: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Raise unless the values of a checkpoint are of the kinds and shapes that the program needs.
+
+    Args:
+        saved: the content of the checkpoint.
+        tensors: parameters, critics and buffers of the program, by kind and name.
+
+    Raises:
+        ValueError: names the first value that is not.
+    """
+    step, noise = saved["step"], saved["noise"]
+    for name, count in {name: saved[name] for name in ("step", "timesteps", "since_calibration")}.items():
+        if type(count) is not int or count < 0:
+            raise ValueError(f"its {name} is {count!r}, and no number of steps")
+    if type(saved["elapsed"]) is not float or not 0 <= saved["elapsed"] < math.inf:
+        raise ValueError(f"its elapsed time is {saved['elapsed']!r}, and no number of seconds")
+    if type(saved["vectorize"]) is not bool:
+        raise ValueError(f"its vectorize is {saved['vectorize']!r}, and neither True nor False")
+    for kind, leaves in tensors.items():
+        for name, leaf in leaves.items():
+            _check_tensor(f"{kind.removesuffix('s')} '{name}'", saved[kind][name], leaf.dtype, leaf.shape)
+    for name, column in saved["metrics"].items():
+        _check_tensor(f"metric '{name}' of {step} steps", column, torch.float64, (step,))
+    if step and not saved["metrics"]:
+        raise ValueError(f"it is of step {step} and has no metrics")
+    if type(noise["count"]) is not int or noise["count"] < 0:
+        raise ValueError(f"its noise is of {noise['count']!r} gradients")
+    size = sum(leaf.numel() for leaf in tensors["parameters"].values()) if noise["count"] else 0
+    for name in ("latest", "mean"):
+        _check_tensor(f"noise's {name} gradient", noise[name], noise["latest"].dtype, (size,))
+
+
+def _check_tensor(what: str, value: Any, dtype: torch.dtype, shape: Sequence[int]) -> None:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"its {what} is of type {type(value).__name__}, and no tensor")
+    if value.dtype != dtype or value.shape != torch.Size(shape):
+        raise ValueError(
+            f"its {what} is {value.dtype} of shape {tuple(value.shape)}, and is to be {dtype} of shape {tuple(shape)}"
+        )
+
+
+def on_device(tree: Any, device: torch.device) -> Any:
+    """A tree of containers with its tensors on ``device``."""
+    return tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def generators_state() -> dict[str, Any]:
+    """The state of torch's, NumPy's and Python's generators, and of those of an accelerator in use."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    version, words, next_gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "accelerator": accelerator_state(),
+        "numpy": {
+            "kind": str(kind),
+            "keys": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+            "position": int(position),
+            "has_gauss": int(has_gauss),
+            "gauss": float(gauss),
+        },
+        "python": {"version": version, "words": torch.tensor(words), "next_gauss": next_gauss},
+    }
+
+
+def restore_generators(state: dict[str, Any]) -> None:
+    """Set the generators to what `generators_state` saw."""
+    torch.set_rng_state(state["torch"])
+    set_accelerator_state(state["accelerator"])
+    numpy, python = state["numpy"], state["python"]
+    keys = numpy["keys"].numpy().astype(np.uint32)
+    np.random.set_state((numpy["kind"], keys, numpy["position"], numpy["has_gauss"], numpy["gauss"]))
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["next_gauss"]))

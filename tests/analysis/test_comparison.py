@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppgrad.analysis import Comparison, EstimatorDraws, describe, paired, pareto_khat
+from ppgrad.analysis import Comparison, EstimatorDraws, describe, paired, pareto_khat, saving
 
 FILES = [
     "comparison.nc",
@@ -148,10 +148,10 @@ def test_save_names_the_folder_that_it_cannot_write(make, tmp_path: Path) -> Non
 
 
 def test_save_leaves_nothing_behind_when_it_fails(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Comparison) -> None:
+    def fail(comparison: Comparison) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Comparison, "plot_variance_cost", fail)
+    monkeypatch.setattr(saving, "plot_variance_cost", fail)
     for folder in (tmp_path / "new", tmp_path):
         with pytest.raises(OSError, match="No space left on device"):
             make().save(folder)

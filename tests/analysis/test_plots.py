@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import stats
 
-from ppgrad.analysis.labels import wrapped
-from ppgrad.analysis.plots import _density
+from ppgrad.analysis.plots.distributions import density
+from ppgrad.analysis.plots.labels import wrapped
 
 MANY = {f"layer_{i}.weight": np.arange(6.0).reshape(3, 2) for i in range(5)} | {"log_scale": np.array(0.25)}
 LONG = "a program with a rather long name: " + "that goes on and on, " * 6
@@ -94,7 +94,7 @@ def test_distributions_of_chosen_components(make) -> None:
 def test_density_of_normal_draws() -> None:
     values = np.random.default_rng(0).normal(size=100_000)
     points = np.linspace(-4, 4, 801)
-    found = _density(values, points)
+    found = density(values, points)
     width = 0.9 * len(values) ** -0.2 * min(values.std(), np.subtract(*np.quantile(values, (0.75, 0.25))) / 1.349)
     # A kernel estimate's mean is the density blurred by the kernel; its largest value is 1.
     expected = stats.norm.pdf(points, scale=np.hypot(1, width))
@@ -107,8 +107,8 @@ def test_density_of_normal_draws() -> None:
 
 def test_density_of_one_value_is_a_spike_in_its_place() -> None:
     points = np.linspace(-1, 1, 801)
-    assert abs(points[np.argmax(_density(np.full(50, 0.3), points))] - 0.3) < 0.0025
-    assert _density(np.full(50, 7.0), points).max() == 0
+    assert abs(points[np.argmax(density(np.full(50, 0.3), points))] - 0.3) < 0.0025
+    assert density(np.full(50, 7.0), points).max() == 0
 
 
 def test_variance_against_evaluations(make) -> None:

@@ -212,6 +212,7 @@ def test_a_folder_that_cannot_be_written(place: str, monkeypatch: pytest.MonkeyP
     assert "--out" in errors
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_nan_and_ctrl_c(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
@@ -249,3 +250,40 @@ def test_the_training_settings_of_a_model_reach_its_optimum(tmp_path: Path) -> N
     code, _, errors = train(MODELS / "logistic_regression.py", "--out", tmp_path / "out")
     assert code == 0, errors
     assert -67.4634 - 1 < float(module.exact_elbo(**weights(tmp_path / "out"))) < -67.46
+
+
+NETWORK = """
+import pyro, torch, ppgrad, pyro.distributions as dist
+def program(network):
+    ppgrad.reward('r', -ppgrad.policy('x', dist.Normal(network(torch.ones(1)), 1.0).to_event(1)).sum() ** 2)
+def from_the_generators():
+    network = torch.nn.Linear(1, 1)
+    return ppgrad.Problem(program, ppgrad.ExpectedReturn, 'a network', args=(network,))
+def of_its_own(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    network = torch.nn.Linear(1, 1)
+    torch.nn.init.normal_(network.weight, generator=generator)
+    torch.nn.init.normal_(network.bias, generator=generator)
+    return ppgrad.Problem(program, ppgrad.ExpectedReturn, 'a network', args=(network,))
+"""
+
+
+@pytest.mark.parametrize("name", ["from_the_generators", "of_its_own"])
+def test_the_seed_is_that_of_the_initial_network_too(name: str, tmp_path: Path) -> None:
+    program = tmp_path / "network.py"
+    program.write_text(NETWORK)
+
+    def initial(*arguments: str) -> tuple[float, ...]:
+        """Trained at a learning rate of 0."""
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        code, _, errors = train(
+            f"{program}:{name}", "--steps", "1", "--learning-rate", "0", *arguments, "--out", folder
+        )
+        assert code == 0, errors
+        return tuple(float(value) for value in weights(folder).values())
+
+    assert initial("--seed", "1") == initial("--seed", "1")
+    assert initial("--seed", "0") == initial()
+    assert len({initial("--seed", str(seed)) for seed in range(4)}) == 4
+    if name == "of_its_own":
+        assert initial("--seed", "1", "--set", "seed=0") == initial()

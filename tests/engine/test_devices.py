@@ -22,7 +22,6 @@ from ppgrad.engine.program.program import program_of
 from ppgrad.measurement import ready
 from ppgrad.measurement.gradient import ascent, pure
 from ppgrad.objectives import Objective
-from ppgrad.objectives.calibration import recalled
 from ppgrad.testing import Case, all_problems, conformance_cases
 from tests.engine.cases import one_problem_each
 from tests.engine.simulated_device import IS_POSSIBLE, NAME, Simulation, problems_on, simulated_device
@@ -66,7 +65,7 @@ def waits(objective: Objective, simulation: Simulation, model: Any, guide: Any =
     """What the host waits for while a program that is known already gives one gradient."""
     with pure(0, program_of(model, guide, args)):
         prepared = ready(objective, model, guide, args, None)
-        memory = recalled(objective, prepared)
+        memory = objective.recalled(prepared)
         simulation.synchronisations.clear()
         ascent(objective.estimate(prepared.executor, memory=memory).surrogate, prepared.parameters)
         return list(simulation.synchronisations)

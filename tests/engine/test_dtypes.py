@@ -118,9 +118,9 @@ def test_a_network_in_bfloat16(estimator: ppgrad.Estimator, particles: int, insi
 def test_costs_of_half_precision_are_added_up_in_single(particles: int) -> None:
     def program() -> None:
         logits = pyro.param("logits", torch.tensor(0.3, dtype=torch.bfloat16))
-        ppgrad.policy("x", dist.Bernoulli(logits=logits))
+        x = ppgrad.policy("x", dist.Bernoulli(logits=logits))
         for t in range(400):  # in bfloat16 256 + 1 is 256
-            ppgrad.cost(f"c_{t}", torch.tensor(1.0, dtype=torch.bfloat16))
+            ppgrad.cost(f"c_{t}", 1.0 + 0.0 * x)
 
     objective = ppgrad.ExpectedReturn(ppgrad.ScoreFunction(), num_particles=particles)
     with pure(0, program_of(program)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gymnasium
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -16,52 +15,21 @@ from ppgrad import (
     Critic,
     ExpectedReturn,
     GaussianPolicy,
-    InvalidInput,
-    InvalidProgram,
     LeaveOneOut,
-    LocalExpectation,
-    MaxEntReturn,
-    NonFinite,
     Pathwise,
-    Policy,
     ScoreFunction,
 )
 from ppgrad.envs import (
     BallWithWall,
-    Box,
     CartPole,
-    Discrete,
     Environment,
-    GymnasiumEnv,
     LinearQuadratic,
     MountainCarContinuous,
     Pendulum,
 )
-from ppgrad.testing import SUITE_FAILURE_RATE
+from tests.envs.programs import FAILURE_RATE, HORIZON, STD, Linear, Logits
 
-FAILURE_RATE = SUITE_FAILURE_RATE / 500
-HORIZON, STD = 20, 0.1
 BEST = (2.28271, 3.72740)
-
-
-class Linear(nn.Module):
-    """N(−Kx, σ²)."""
-
-    def __init__(self, gain: tuple[float, ...] = (0.0, 0.0)):
-        super().__init__()
-        self.gain = nn.Parameter(torch.tensor([gain]))
-
-    def forward(self, state: Tensor) -> dist.Distribution:
-        return dist.Normal(-state @ self.gain.mT, STD).to_event(1)
-
-
-class Logits(nn.Module):
-    def __init__(self, inputs: int = 4, choices: int = 2):
-        super().__init__()
-        self.layer = nn.Linear(inputs, choices)
-
-    def forward(self, observation: Tensor) -> dist.Distribution:
-        return dist.Categorical(logits=self.layer(observation))
 
 
 class Value(nn.Module):
@@ -71,9 +39,6 @@ class Value(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         return LinearQuadratic().value(state, self.gain, STD, self.steps)
-
-
-# The variances of linear-quadratic control, per trajectory.
 
 
 def total_return(policy: Linear) -> None:
@@ -155,84 +120,6 @@ def test_discount_counts_steps() -> None:
     assert -ExpectedReturn(discount=0.9).loss(replayed, None) == pytest.approx(discounted, rel=1e-5)
 
 
-# Episodes that end.
-
-
-class Countdown(Environment):
-    """An episode that starts at n pays its action in each step and terminates after n."""
-
-    action_space = Discrete(2)
-
-    def initial(self, episodes: int) -> Tensor:
-        return 1.0 + torch.arange(episodes).reshape(-1, 1)
-
-    def transition(self, state: Tensor, action: Tensor) -> Tensor:
-        return state - 1
-
-    def reward(self, state: Tensor, action: Tensor, next_state: Tensor) -> Tensor:
-        return 1.0 + action
-
-    def terminal(self, state: Tensor) -> Tensor:
-        return state[..., 0] <= 0
-
-    def final_reward(self, state: Tensor) -> Tensor:
-        return torch.full_like(state[..., 0], 100.0)
-
-
-def always(choice: int) -> Logits:
-    policy = Logits(1)
-    nn.init.zeros_(policy.layer.weight)
-    with torch.no_grad():
-        policy.layer.bias.copy_(torch.tensor([-50.0, 50.0] if choice else [50.0, -50.0]))
-    return policy
-
-
-def test_finished_episodes_earn_nothing() -> None:
-    episodes = ppgrad.rollout(Countdown(), always(1), 3, episodes=5)()
-    assert episodes.returns.tolist() == [2.0, 4.0, 6.0, 106.0, 106.0]
-    assert episodes.lengths.tolist() == [1.0, 2.0, 3.0, 3.0, 3.0]
-    assert episodes.terminated.tolist() == [True, True, True, False, False]
-    assert episodes.truncated.tolist() == [False, False, False, True, True]
-    assert episodes.observation[:, 0].tolist() == [0.0, 0.0, 0.0, 1.0, 2.0]
-
-
-def test_draws_of_finished_episodes_do_not_count() -> None:
-    program = ppgrad.rollout(Countdown(), Logits(1), 3, episodes=4)
-    trace = pyro.poutine.trace(program).get_trace()
-    trace.compute_log_prob()
-    assert (trace.nodes["a_2"]["log_prob"] != 0).tolist() == [False, False, True, True]
-    served = {}
-
-    class Watching(ScoreFunction):
-        def surrogate(self, draw, signal, memory):
-            served[draw.name] = draw.log_prob.detach().reshape(-1)
-            return super().surrogate(draw, signal, memory)
-
-    ppgrad.gradient(ExpectedReturn(Watching(LeaveOneOut(over="episodes"))), program, seed=0)
-    assert (served["a_2"] != 0).tolist() == [False, False, True, True]
-    assert (served["a_0"] != 0).all()
-
-
-@pytest.mark.parametrize("temperature", [None, 0.5], ids=["return", "entropy"])
-def test_gradients_of_episodes_that_end_are_exact(temperature: float | None) -> None:
-    """Each step pays P(1), and temperature times the entropy of its action; the states of the steps are known."""
-    policy = Logits(1)
-    program = ppgrad.rollout(Countdown(), policy, 3, episodes=4)
-    fn = policy(torch.tensor([1.0, 2.0, 1.0, 3.0, 2.0, 1.0, 4.0, 3.0, 2.0]).unsqueeze(-1))
-    value = fn.probs[:, 1].sum() + (0.0 if temperature is None else temperature * fn.entropy().sum())
-    names, parameters = zip(*policy.named_parameters(prefix="policy"), strict=True)
-    exact = dict(zip(names, torch.autograd.grad(value, parameters), strict=True))
-    for estimator in (ScoreFunction(), ScoreFunction(LeaveOneOut(over="episodes")), LocalExpectation()):
-        made = ExpectedReturn(estimator) if temperature is None else MaxEntReturn(estimator, temperature=temperature)
-        found = ppgrad.measure(made, program, replicates=5_000, reference=exact)
-        for name, p_value in found.p_value.items():
-            rounding = found.bias[name].abs() < 1e-5 * (1 + exact[name].abs())
-            assert ((p_value > FAILURE_RATE) | rounding).all()
-
-
-# As a program among others.
-
-
 @pytest.mark.parametrize(
     ("env", "policy", "estimator"),
     [
@@ -289,203 +176,6 @@ def test_double_precision() -> None:
         assert all(value.dtype == torch.float64 for value in gradient.values())
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-# Bad input.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"horizon": 0}, ["horizon=0", "from 1 up"]),
-        ({"horizon": 2.5}, ["horizon=2.5"]),
-        ({"horizon": True}, ["horizon=True"]),
-        ({"horizon": 3, "episodes": 0}, ["episodes=0"]),
-        ({"horizon": 3, "policy": "greedy"}, ["policy='greedy'", "Pyro distribution"]),
-        ({"horizon": 3, "policy": ppgrad.GaussianPolicy}, ["GaussianPolicy", "a function or a module"]),
-        ({"horizon": 3, "env": "CartPole-v1"}, ["GymnasiumEnv('CartPole-v1')"]),
-        ({"horizon": 3, "env": Pendulum}, ["Pendulum", "a class", "Write Pendulum(…)"]),
-        ({"horizon": 3, "env": 3}, ["rollout(3, …)", "GymnasiumEnv"]),
-        ({"horizon": 3, "env": gymnasium.make("CartPole-v1")}, ["Write GymnasiumEnv('CartPole-v1')"]),
-    ],
-)
-def test_arguments(arguments: dict[str, object], words: list[str]) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        ppgrad.rollout(**{"env": CartPole(), "policy": Logits(), **arguments})  # type: ignore[arg-type]
-    assert all(word in str(caught.value) for word in words)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("env", "policy", "words"),
-    [
-        (CartPole(), lambda x: dist.Normal(x[:, :1], 1.0).to_event(1), ["Normal", "CartPole", "Discrete(2)"]),
-        (CartPole(), lambda x: dist.Categorical(logits=x), ["Categorical", "4 choices", "Discrete(2)"]),
-        (CartPole(), lambda x: dist.OneHotCategorical(logits=x[:, :2]), ["OneHotCategorical", "(2,)", "()"]),
-        (CartPole(), lambda x: dist.Poisson(x[:, 0].exp()), ["Poisson", "no last choice", "Discrete(2)"]),
-        (CartPole(), lambda x: dist.Bernoulli(logits=x).to_event(1), ["Bernoulli", "(4,)"]),
-        (Pendulum(), lambda x: dist.Categorical(logits=x), ["Categorical", "Pendulum", "integers"]),
-        (Pendulum(), lambda x: dist.Normal(x[:, :1], 1.0), ["Normal", "Pendulum", ".to_event(1)"]),
-        (Pendulum(), lambda x: dist.Normal(x[:, 0], 1.0), ["Normal", "event shape (1,)"]),
-        (Pendulum(), lambda x: dist.Normal(x[:2, :1], 1.0).to_event(1), ["batch shape", "3 episodes"]),
-        (Pendulum(), lambda x: x, ["Tensor", "Return a Pyro distribution"]),
-    ],
-)
-def test_policy_that_does_not_fit(env: Environment, policy, words: list[str]) -> None:
-    program = ppgrad.rollout(env, policy, 2, episodes=3)
-    with pytest.raises(InvalidProgram) as caught:
-        program()
-    assert all(word in str(caught.value) for word in words), str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("env", "policy", "words"),
-    [
-        (Pendulum(), GaussianPolicy(3, 1, squash=True, bounds=(-20, 20)), ["(-20, 20)", "clipped", "bounds=(-2, 2)"]),
-        (Pendulum(), BetaPolicy(3, 1, bounds=(-2.0, 3.0)), ["(-2, 3)", "bounds=(-2, 2)"]),
-        (
-            LinearQuadratic(),
-            GaussianPolicy(2, 1, squash=True),
-            None,
-        ),
-        (Pendulum(), BetaPolicy(3, 1, bounds=(-2, 2)), None),
-        (BallWithWall(), BetaPolicy(2, 1, bounds=(0, 1.5708)), None),
-    ],
-)
-def test_bounds_that_stick_out_are_refused(env: Environment, policy: Policy, words: list[str] | None) -> None:
-    program = ppgrad.rollout(env, policy, 1, episodes=3)
-    if words is None:
-        program()
-        return
-    with pytest.raises(InvalidProgram) as caught:
-        program()
-    assert all(word in str(caught.value) for word in words), str(caught.value)
-
-
-@pytest.mark.parametrize("policy", [GaussianPolicy(3, 1, squash=True), BetaPolicy(3, 1)], ids=["squashed", "beta"])
-def test_bounds_that_leave_actions_out_are_told_once(policy: Policy) -> None:
-    program = ppgrad.rollout(Pendulum(), policy, 3, episodes=3)
-    with pytest.warns(UserWarning, match=r"cannot take all actions of Pendulum.*Write bounds=\(-2, 2\)"):
-        program()
-    program()
-
-
-def test_actions_beyond_the_bounds_are_clipped_as_gymnasiums() -> None:
-    def always(observation: Tensor) -> dist.Distribution:
-        return dist.Delta(torch.full((len(observation), 1), 3.0)).to_event(1)
-
-    with GymnasiumEnv("MountainCarContinuous-v0") as env:
-        theirs = ppgrad.rollout(env, always, 10, episodes=2)().returns
-    ours = ppgrad.rollout(MountainCarContinuous(), always, 10, episodes=2)().returns
-    torch.testing.assert_close(ours, torch.full((2,), -1.0))
-    torch.testing.assert_close(theirs, ours)
-
-
-def test_policies_that_fit() -> None:
-    for env, policy in (
-        (CartPole(), lambda x: dist.Bernoulli(logits=x[:, 0])),
-        (CartPole(), lambda x: dist.Categorical(logits=torch.zeros(2))),
-        (Pendulum(), lambda x: dist.Beta(x[:, :1].exp(), 1.0).to_event(1)),
-        (Pendulum(), lambda x: dist.MultivariateNormal(x[:, :1], torch.eye(1))),
-    ):
-        assert ppgrad.rollout(env, policy, 2, episodes=3)().lengths.tolist() == [2.0, 2.0, 2.0]
-
-
-class Breaks(Environment):
-    """Something turns NaN in the third step."""
-
-    action_space = Box((1,))
-
-    def __init__(self, what: str):
-        self.what = what
-
-    def initial(self, episodes: int) -> Tensor:
-        return torch.zeros(episodes, 1)
-
-    def transition(self, state: Tensor, action: Tensor) -> Tensor:
-        return state + 1
-
-    def observation(self, state: Tensor) -> Tensor:
-        return torch.where((state >= 3) & (self.what == "observation"), torch.nan, state)
-
-    def reward(self, state: Tensor, action: Tensor, next_state: Tensor) -> Tensor:
-        bad = (next_state >= 3) & (self.what == "reward")
-        return torch.where(bad, torch.nan, action)[..., 0]
-
-
-@pytest.mark.parametrize(
-    ("what", "words"),
-    [("reward", ["reward", "step 2", "'r_2'", "nan"]), ("observation", ["observation", "step 2", "'a_3'", "nan"])],
-)
-def test_nan_is_named(what: str, words: list[str]) -> None:
-    policy = nn.Linear(1, 1)
-    program = ppgrad.rollout(Breaks(what), lambda x: dist.Normal(policy(x), 1.0).to_event(1), 5, episodes=2)
-    objective = ExpectedReturn(Pathwise())
-    for call in (
-        program,
-        lambda: ppgrad.gradient(objective, program, seed=0),
-        lambda: ppgrad.measure(objective, program, replicates=4),
-        lambda: objective.loss(program, None),
-    ):
-        with pytest.raises(NonFinite) as caught:
-            call()
-        assert all(word in str(caught.value) for word in words), str(caught.value)
-        assert "\n" not in str(caught.value)
-
-
-class Fifty(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.value = nn.Parameter(torch.tensor(50.0))
-
-    def forward(self, observation: Tensor) -> Tensor:
-        return self.value.expand(observation.shape[:-1])
-
-
-@pytest.mark.parametrize("env", [CartPole(), GymnasiumEnv("CartPole-v1", max_episode_steps=3)], ids=repr)
-def test_what_is_expected_after_the_horizon_or_a_time_limit_counts(env: object) -> None:
-    policy = Logits()
-    horizon = 3 if isinstance(env, CartPole) else 5
-    program = ppgrad.rollout(env, policy, horizon, episodes=4, bootstrap=Fifty())
-    objective = ExpectedReturn(ScoreFunction(LeaveOneOut(over="episodes")), discount=0.9)
-    assert -objective.loss(program, None) / 4 == pytest.approx(1 + 0.9 + 0.81 + 0.729 * 50)
-    assert set(ppgrad.gradient(objective, program)) == {f"policy.{name}" for name, _ in policy.named_parameters()}
-    history = ppgrad.fit(objective, program, steps=2, progress=False)
-    assert set(history.metrics["rollout/ep_rew_mean"]) == {3.0}, "predictions are not earned"
-
-
-def test_nothing_is_expected_after_a_terminal_state() -> None:
-    program = ppgrad.rollout(CartPole(), Logits(), 200, episodes=4, bootstrap=Fifty())
-    with pyro.poutine.trace() as run:
-        episodes = program()
-    torch.testing.assert_close(run.trace.nodes["v_200"]["fn"].log_factor, 50.0 * episodes.truncated)
-
-
-def test_a_gradient_goes_through_the_state_that_is_valued() -> None:
-    value = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Flatten(0))
-    env, policy = LinearQuadratic(), Linear((1.0, 1.0))
-    found = ppgrad.gradient(ExpectedReturn(Pathwise()), ppgrad.rollout(env, policy, 3, bootstrap=value), seed=0)
-    plain = ppgrad.gradient(ExpectedReturn(Pathwise()), ppgrad.rollout(env, policy, 3), seed=0)
-    assert set(found) == set(plain) == {"policy.gain"}
-    assert not torch.equal(found["policy.gain"], plain["policy.gain"])
-
-
-def test_a_compiled_program_knows_what_the_critic_has_learned() -> None:
-    value = Fifty()
-    program = ppgrad.rollout(CartPole(), Logits(), 3, episodes=2, bootstrap=value)
-    objective = ExpectedReturn(ScoreFunction(), compile="eager")
-    assert objective.loss(program, None) == pytest.approx(-106)
-    with torch.no_grad():
-        value.value.fill_(10.0)
-    assert objective.loss(program, None) == pytest.approx(-26)
-
-
-def test_a_bootstrap_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"rollout\(bootstrap=50\.0\): write a torch\.nn\.Module"):
-        ppgrad.rollout(CartPole(), Logits(), 3, bootstrap=50.0)
-    with pytest.raises(InvalidProgram, match="bootstrap of site 'v_3' returned shape"):
-        ppgrad.rollout(CartPole(), Logits(), 3, episodes=2, bootstrap=nn.Linear(4, 2))()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import ppgrad
 from ppgrad import ELBO, CannotBeExact, ExpectedReturn, LeaveOneOut, MovingAverage, Pathwise, ScoreFunction
+from ppgrad.core import NonFinite
 from ppgrad.measurement.measure import ready
 from ppgrad.measurement.replicates import default_chunk_size
 from ppgrad.testing import all_problems
@@ -184,3 +185,14 @@ def test_the_graphs_of_a_chunk_keep_within_the_budget(hidden: int, monkeypatch: 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         ppgrad.measure(objective, program, replicates=2 * chunk_size)
     assert budget / 4 < sum(kept.values()) < 3 * budget, "of two chunks"
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_a_gradient_that_is_not_finite_is_explained(seed: int | None) -> None:
+    def program() -> None:
+        scale = pyro.param("scale", torch.tensor(0.0))
+        x = ppgrad.policy("x", dist.Normal(pyro.param("loc", torch.tensor(0.3)), 1.0))
+        ppgrad.reward("r", x * scale.sqrt())
+
+    with pytest.raises(NonFinite, match=r"At site 'r' the gradient of the cost .* parameter 'scale' is"):
+        ppgrad.gradient(ppgrad.ExpectedReturn(ppgrad.Pathwise()), program, seed=seed)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ppgrad.baselines import Constant, LeaveOneOut, MovingAverage, PyroBaseline
-from ppgrad.core import Estimator, InvalidAssignment, SiteInfo, Unsupported
+from ppgrad.core import Estimator, InvalidAssignment, Learns, SiteInfo, Unsupported
 from ppgrad.core.distributions import is_learnable
 from ppgrad.core.generators import undisturbed
 from ppgrad.estimators import Enumerate, Pathwise, ScoreFunction, all_estimators
@@ -87,7 +87,7 @@ class Assignment:
         has_surrogate = type(chosen).surrogate is not Estimator.surrogate
         if not explicit and (reason is not None or has_surrogate) and not is_learnable(info.fn):
             # Noise; unless a value upstream is relaxed, whose gradient its density then passes on.
-            relaxed = any(estimator.relaxes for estimator in self.used())
+            relaxed = any(estimator.needs.relaxed for estimator in self.used())
             return ScoreFunction() if relaxed and ScoreFunction().refusal(info) is None else None
         if reason is None:
             return chosen
@@ -133,14 +133,16 @@ class Assignment:
         return [
             (name, member)
             for name, member in self._met.items()
-            if member is not None and (member.leaves_support or name == changed)
+            if member is not None and (member.needs.outside_support or name == changed)
         ]
 
     def modules(self) -> list[torch.nn.Module]:
         """The modules that the estimators train by losses of their own."""
         mapped = [] if self._sites is None or callable(self._sites) else [*self._sites.values()]
-        members = [self._default, *mapped, *self._met.values()]
-        found = {id(module): module for member in members if member is not None for module in member.modules()}
+        found: dict[int, torch.nn.Module] = {}
+        for member in (self._default, *mapped, *self._met.values()):
+            if isinstance(member, Learns):
+                found |= {id(module): module for module in member.modules()}
         return list(found.values())
 
 
@@ -205,7 +207,7 @@ def alternatives(info: SiteInfo, count: int = 3) -> list[str]:
     """Up to ``count`` estimators that can serve a site, as a person would write them."""
     candidates: list[Estimator] = [ScoreFunction(), Pathwise(), Enumerate()]
     examples = [example for member in all_estimators() for example in member.examples()]
-    candidates += sorted(examples, key=lambda example: (example.account.biased, not example.element_by_element))
+    candidates += sorted(examples, key=lambda example: (example.account.biased, not example.needs.element_by_element))
     plates = sorted(plate.name for plate in info.plates if plate.size > 1)
     candidates += [ScoreFunction(LeaveOneOut(over=plate)) for plate in plates]
     candidates += [ScoreFunction(LeaveOneOut()), ScoreFunction(MovingAverage()), ScoreFunction(Constant(0.0))]

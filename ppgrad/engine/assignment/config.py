@@ -26,6 +26,9 @@ def config_gradient(
         default: the estimator of every random site that ``sites`` does not name; None for none.
         sites: ``{glob: estimator}``, or a function from a site's message to an estimator or None.
 
+    Returns:
+        The program with the choice written on its sites; without ``fn``, a decorator that makes it.
+
     Raises:
         InvalidAssignment: something that is no estimator's instance, two globs that disagree at a
             site, or, when the program has run, a glob that matched no site.

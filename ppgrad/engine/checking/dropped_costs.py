@@ -7,17 +7,16 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 
 from ppgrad.core import Estimator, NoGradientPath, Unsupported
 from ppgrad.core.distributions import stand_ins, without_mask
-from ppgrad.core.generators import undisturbed
+from ppgrad.engine.checking.held import HeldRuns
 from ppgrad.engine.checking.jumps import jumps_at
-from ppgrad.engine.running.execution import run, sites_of
+from ppgrad.engine.running.execution import sites_of
 from ppgrad.engine.running.executor import Executor
-from ppgrad.engine.running.fixed_parameters import Again, Traces, values_drawn
+from ppgrad.engine.running.fixed_parameters import Traces
 from ppgrad.engine.running.sampler import Sampler
 from ppgrad.engine.running.site import Site
 
@@ -51,7 +50,7 @@ def check_no_cost_dropped(
     """
     sites, estimators = sites_of(*traces, sampler), dict(executor.assignment.served())
     pathwise = [site for site in sites if site.is_random and _is_pathwise(site, estimators)]
-    movable = [s for s in pathwise if s.name not in known and not estimators[s.name].leaves_support]
+    movable = [s for s in pathwise if s.name not in known and not estimators[s.name].needs.outside_support]
     if not movable:
         return
     later = sites[sites.index(movable[0]) + 1 :]
@@ -126,7 +125,7 @@ class _Reruns:
 
     def __init__(self, executor: Executor, sampler: Sampler, traces: Traces):
         self._executor, self._sampler, self._traces = executor, sampler, traces
-        self._values = {name: value.detach() for name, value in values_drawn(traces, sampler).items()}
+        self._held = HeldRuns(executor, sampler, traces)
 
     def cause(
         self, movable: Sequence[Site], terms: Terms, estimators: Mapping[str, Estimator]
@@ -155,12 +154,10 @@ class _Reruns:
         return None
 
     def _terms(self, moved: Mapping[str, Tensor]) -> Terms:
-        with undisturbed(), pyro.validation_enabled(False):
-            held = Again({**self._values, **moved}, self._sampler.drawn)
-            sites = sites_of(*run(self._executor.program, held), held)
-            costs = dict(zip(sites, self._executor.costs(sites), strict=True))
-            known = [site for site in sites if not site.is_random or site.name in self._values]
-            return _costs(known, costs) | _densities(known, self._values)
+        sites, found = self._held.run(moved)
+        values = self._held.values
+        known = [site for site in sites if not site.is_random or site.name in values]
+        return _costs(known, dict(zip(sites, found, strict=True))) | _densities(known, values)
 
     def _jumps(self, site: Site) -> bool:
         return jumps_at(self._executor, site.name, self._sampler, self._traces, lines=2)
@@ -169,9 +166,10 @@ class _Reruns:
 def _changed(labels: Iterable[str], one: Terms, other: Terms) -> list[str]:
     """The labels whose terms differ, of those that both have in the same shape."""
     both = [label for label in labels if label in one and label in other and one[label].shape == other[label].shape]
-    return [label for label in both if not _same(one[label].detach(), other[label].detach())]
+    return [label for label in both if not same(one[label].detach(), other[label].detach())]
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two terms differ by no more than rounding."""
     precision = ROUNDING * torch.finfo(one.dtype).eps
     return bool(torch.isclose(one, other, rtol=precision, atol=0.0, equal_nan=True).all())

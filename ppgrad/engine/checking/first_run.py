@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pyro
 import pyro.poutine as poutine
@@ -17,9 +18,11 @@ from ppgrad.core import NonFinite, PpgradError, Unsupported
 from ppgrad.core.draw import total
 from ppgrad.core.generators import aside, draws_up_front
 from ppgrad.engine.assignment.assignment import Assignment
+from ppgrad.engine.checking.coupled_slices import ask_plates
 from ppgrad.engine.checking.dropped_costs import check_no_cost_dropped
 from ppgrad.engine.checking.jumps import check_continuous, jumps_at
 from ppgrad.engine.checking.structure import (
+    check_edges,
     check_finite,
     check_gradient_paths,
     check_parameters,
@@ -31,10 +34,13 @@ from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.branches import cannot_relax
 from ppgrad.engine.running.execution import all_random_messages, run, sites_of
 from ppgrad.engine.running.executor import Executor
+from ppgrad.engine.running.followed import follow
 from ppgrad.engine.running.record import Record
 from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise, Watch
 from ppgrad.engine.running.site import Site
 from ppgrad.engine.running.validity import can_be_checked_after
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,22 +73,26 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         Exception: Pyro's own, for mistakes in the program's structure.
     """
     with aside(), torch.enable_grad(), nonfinite_explained(executor), relaxation_explained(executor.assignment):
-        sampler, guide_trace, model_trace = _run(executor)
-        sites = sites_of(guide_trace, model_trace, sampler)
+        sampler, followed = _growing(executor, lambda sampler: follow(executor.program, sampler, executor.costs))
+        guide_trace, model_trace = followed.traces
+        sites, costs = followed.sites, followed.costs
+        executor.learn(followed.dependence)
+        executor.check_branches()
         executor.assignment.check_globs(all_random_messages(guide_trace, model_trace, sampler))
-        costs = executor.costs(sites)
         check_finite(sites, costs)
+        check_edges(sites, costs)
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
         missed = check_gradient_paths(sites, costs, strict, dict(executor.assignment.served()))
         check_no_cost_dropped(executor, sampler, (guide_trace, model_trace), missed, strict)
+        executor.learn(ask_plates(executor, sampler, followed.traces, sites, followed.dependence, strict))
         executor.checks_after = can_be_checked_after(sites)
         for site in sites:
             if site.drawn is not None and site.drawn.alternatives:
                 executor.alternatives.setdefault(site.name, site.drawn.alternatives)  # at least
         changed = [site for site in sites if site.drawn is not None and site.drawn.alternatives]
-        relaxed = [site for site in changed if site.estimator is not None and site.estimator.relaxes]
+        relaxed = [site for site in changed if site.estimator is not None and site.estimator.needs.relaxed]
         for site in changed:
-            if site.estimator is not None and (site.estimator.relaxes or site.estimator.differentiates):
+            if site.estimator is not None and (site.estimator.needs.relaxed or site.estimator.needs.slopes):
                 lines = max(1, min(3, 24 // len(relaxed))) if site in relaxed else 0
                 _check_relaxed(executor, site, lines)
         registered = announced([guide_trace, model_trace])
@@ -199,6 +209,20 @@ def _check_relaxed(executor: Executor, changed: Site, lines: int) -> None:
 def _run(
     executor: Executor, watch: Watch | None = None, branch: Branch | None = None, shift: Tensor | None = None
 ) -> tuple[Sampler, poutine.Trace | None, poutine.Trace]:
+    sampler, (guide_trace, model_trace) = _growing(
+        executor, lambda sampler: run(executor.program, sampler), watch, branch, shift
+    )
+    return sampler, guide_trace, model_trace
+
+
+def _growing(
+    executor: Executor,
+    runs: Callable[[Sampler], T],
+    watch: Watch | None = None,
+    branch: Branch | None = None,
+    shift: Tensor | None = None,
+) -> tuple[Sampler, T]:
+    """Run with a sampler of the first grid points, again until the grid holds all sites that are summed over."""
     while True:
         sampler = Sampler(
             executor.assignment,
@@ -210,6 +234,6 @@ def _run(
             uniforms=executor.first_noise(),
         )
         try:
-            return sampler, *run(executor.program, sampler)
+            return sampler, runs(sampler)
         except (GridGrew, SharedNoise) as more:
             executor.grow(more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -15,6 +16,7 @@ from torch.distributions import constraints
 
 from ppgrad.core import Estimator, NoGradientPath, NonFinite, Unsupported
 from ppgrad.core.distributions import distribution_name
+from ppgrad.core.edges import cut_off, moving_edge
 from ppgrad.engine.running.site import Site
 
 
@@ -65,10 +67,35 @@ def check_finite(sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:
                 raise NonFinite(f"At site '{site.name}' the value or its log-probability is {bad:g}. Keep it finite.")
 
 
+def check_edges(sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:
+    """Raise where draws or probabilities lie at an edge at which a gradient would be wrong in silence.
+
+    Raises:
+        Unsupported: a probability is 0 or 1 and moves, so that a value that is never drawn has a gradient; or the log
+            density of draws that are cut off at the edge of their support is a cost.
+    """
+    for site, cost in zip(sites, costs, strict=True):
+        if site.kind != "draw":
+            continue
+        edge = moving_edge(site.fn)
+        if edge is not None:
+            raise Unsupported(
+                f"At site '{site.name}' a probability of {distribution_name(site.fn)} is exactly {edge:g}, and a "
+                "parameter moves it: values that cannot be drawn have a gradient there, which estimators take to be 0."
+                "\nKeep it inside of (0, 1), or write logits=."
+            )
+        reason = None if cost is None else cut_off(site.fn)
+        if reason is not None:
+            raise Unsupported(
+                f"The log density of site '{site.name}' is a cost, and {reason}.\nKeep that parameter larger, or write "
+                "the site as the logarithm of its value."
+            )
+
+
 def check_parameters(name: str, fn: TorchDistribution) -> None:
     """Raise if a parameter of a site's distribution is NaN, infinite or out of range.
 
-    A logit of −∞ is none of these: it says that a choice is impossible.
+    A logit of −∞ of a Categorical is none of these: it says that a choice is impossible.
     """
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
@@ -80,14 +107,16 @@ def check_parameters(name: str, fn: TorchDistribution) -> None:
             continue
         values = values.detach()
         allowed = torch.isfinite(values)
-        if parameter == "logits":
+        if parameter == "logits" and constraint.event_dim == 1:  # of a choice, not of a yes or no
             allowed |= values == -float("inf")
         elif not constraints.is_dependent(constraint) and constraint.event_dim == 0:  # type: ignore[no-untyped-call]
             allowed &= constraint.check(values)
         if not bool(allowed.all()):
+            bad = float(values[~allowed][0])
+            mend = " A logit of ±100 is as sure." if parameter == "logits" and not math.isnan(bad) else ""
             raise NonFinite(
-                f"At site '{name}' parameter '{parameter}' of {distribution_name(fn)} is "
-                f"{float(values[~allowed][0]):g}. Keep it finite and in its range."
+                f"At site '{name}' parameter '{parameter}' of {distribution_name(fn)} is {bad:g}. Keep it finite and "
+                f"in its range.{mend}"
             )
 
 

@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves
 
 from ppgrad.core import Draw, Estimator, Plates, PpgradError, Signal, Unsupported, sum_lane
 from ppgrad.core.distributions import element
-from ppgrad.engine.dependence.credit import SequencePath, Sums, downstream_costs
+from ppgrad.engine.dependence.dependence import Dependence
+from ppgrad.engine.dependence.sums import Sums
 from ppgrad.engine.running.sampler import Branch
 from ppgrad.engine.running.site import Site
 
@@ -42,36 +43,12 @@ class Run:
             for site, kept in zip(self.sites, self.tensors, strict=True)
         )
 
-    @property
-    def plates_of_all_later(self) -> list[Plates | None]:
-        """For each site the plates that everything random or costly after it lies in; None if nothing does.
-
-        Elements of any other plate around the site may be coupled later.
-        """
-        result: list[Plates | None] = [None] * len(self.sites)
-        later: Plates | None = None
-        for i in range(len(self.sites) - 1, -1, -1):
-            result[i] = later
-            if "cost" in self.tensors[i] or self.sites[i].is_random:
-                later = self.sites[i].plates if later is None else later & self.sites[i].plates
-        return result
-
 
 class Replayed(Protocol):
     """What is needed of an entry of a record."""
 
     @property
     def name(self) -> str: ...
-    @property
-    def plates(self) -> Plates: ...
-    @property
-    def sequence(self) -> SequencePath: ...
-    @property
-    def is_random(self) -> bool: ...
-    @property
-    def estimator(self) -> Estimator | None: ...
-    @property
-    def cost(self) -> Tensor | None: ...
     @property
     def draw(self) -> Draw | None: ...
 
@@ -81,14 +58,18 @@ class ReplayedRecord(Protocol):
 
     @property
     def entries(self) -> Sequence[Replayed]: ...
+    @property
+    def dependence(self) -> Dependence: ...
+    def downstream(self, detached: bool = False) -> list[Sums]: ...
+    def with_scores(self) -> ReplayedRecord: ...
 
 
 def attach_alternatives(
     run: Run,
-    entries: Sequence[Replayed],
+    record: ReplayedRecord,
     replay: Callable[[Branch], ReplayedRecord],
     count: Callable[[str, int], None],
-    couples_lanes: bool,
+    apart: Sequence[Plates] | None,
     in_vmap: bool,
     explains: bool,
 ) -> None:
@@ -96,28 +77,29 @@ def attach_alternatives(
 
     Args:
         run: the program as drawn; its tensors gain ``alternatives`` and ``base``.
-        entries: of the record of that run.
+        record: of that run.
         replay: runs the program again with one site changed.
         count: is told how many runs a site needs, before the first.
-        couples_lanes: every cost counts for every element, whatever the plates.
+        apart: for each site the plates whose slices have numbers of their own under an objective that is no sum: all
+            costs of a slice count for each of its elements. None where costs add up.
         in_vmap: all of this runs inside of an enclosing vmap, where torch.autograd.grad cannot.
         explains: an error in a branch is the program's, and not vmap's.
     """
-    drawn_costs = downstream_costs(entries)
-    for i, later in enumerate(run.plates_of_all_later):
-        site = run.sites[i]
+    drawn_costs = record.downstream()
+    for i, site in enumerate(run.sites):
         estimator, drawn = site.estimator, site.drawn
         if estimator is None or drawn is None or not drawn.alternatives:
             continue
+        joint = frozenset() if apart is None else site.plates - apart[i]
         coupled: Plates = frozenset()
         elements: list[Tensor | None] = [None]
-        if estimator.element_by_element:
-            coupled = site.plates if couples_lanes else site.plates - (site.plates if later is None else later)
+        if estimator.needs.element_by_element:
+            coupled = record.dependence.coupled(i) if apart is None else joint
             elements = list(_elements(site, coupled, run.tensors[i]["value"].device))
         count(site.name, drawn.alternatives * len(elements))
-        if couples_lanes and estimator.relaxes:
-            _check_no_scores_later(site, estimator, entries[i + 1 :])
-        scope = _Scope(site, site.plates if couples_lanes else coupled, estimator)
+        if apart is not None and estimator.needs.relaxed:
+            _check_no_scores_later(site, estimator, record.entries[i + 1 :])
+        scope = _Scope(site, coupled if apart is None else joint, estimator)
         kept = run.tensors[i]
         lanes = kept["log_prob"].shape[:2]
         kept["base"] = scope.reduced(drawn_costs[i], kept["log_prob"])
@@ -126,16 +108,16 @@ def attach_alternatives(
         for alternative in range(drawn.alternatives):
             branches = [Branch(site.name, alternative, mask) for mask in elements]
             with _relaxation_explained(site, estimator) if explains else nullcontext():
-                if estimator.differentiates:
+                if estimator.needs.slopes:
                     costs, gradient = _differentiated(branches[0], scope, replay, like, in_vmap)
                     kept["gradients"].append(gradient)
                 else:
-                    with torch.set_grad_enabled(torch.is_grad_enabled() and estimator.relaxes):
-                        costs = [scope.downstream(replay(branch).entries) for branch in branches]
+                    with torch.set_grad_enabled(torch.is_grad_enabled() and estimator.needs.relaxed):
+                        costs = [scope.downstream(replay(branch)) for branch in branches]
             kept["alternatives"].append(
                 _assembled(elements, [scope.reduced(parts, kept["log_prob"]) for parts in costs])
             )
-            if estimator.relaxes:
+            if estimator.needs.relaxed:
                 kept["relaxed"].append(_total(costs[0], kept["log_prob"]))
 
 
@@ -157,7 +139,7 @@ def _relaxation_explained(site: Site, estimator: Estimator) -> Iterator[None]:
     except PpgradError:
         raise
     except Exception as error:
-        if not (estimator.relaxes or estimator.differentiates):
+        if not (estimator.needs.relaxed or estimator.needs.slopes):
             raise
         raise Unsupported(cannot_relax(site.name, estimator, error)) from error
 
@@ -205,16 +187,16 @@ class _Scope:
     def __init__(self, site: Site, coupled: Plates, estimator: Estimator):
         self._site = site
         self._plates = site.plates - coupled
-        self._by_element = estimator.element_by_element
-        self._relaxes = estimator.relaxes
+        self._by_element = estimator.needs.element_by_element
+        self._relaxes = estimator.needs.relaxed
         self._batch = len(site.fn.batch_shape)
 
-    def downstream(self, entries: Sequence[Replayed]) -> Sums:
+    def downstream(self, record: ReplayedRecord) -> Sums:
         """The costs downstream of the changed site in its branch."""
         if self._relaxes:
-            entries = [_with_scores(entry, signal) for entry, signal in _signals(entries)]
-        place = next(i for i, entry in enumerate(entries) if entry.name == self._site.name)
-        return downstream_costs(entries)[place]
+            record = record.with_scores()
+        place = next(i for i, entry in enumerate(record.entries) if entry.name == self._site.name)
+        return record.downstream()[place]
 
     def reduced(self, parts: Sums, like: Tensor) -> Tensor:
         """``parts`` summed to the plates whose elements are apart: lanes + batch (+ ones for the event).
@@ -249,7 +231,7 @@ def _differentiated(
     """The costs downstream of a changed site, and their gradient with respect to its value."""
 
     def cost(shift: Tensor) -> tuple[Tensor, Sums]:
-        parts = scope.downstream(replay(replace(branch, shift=shift)).entries)
+        parts = scope.downstream(replay(replace(branch, shift=shift)))
         return _total(parts, like), parts
 
     if in_vmap:
@@ -262,28 +244,3 @@ def _differentiated(
         return [parts], torch.zeros_like(like)  # only later scores depend on the value
     (gradient,) = torch.autograd.grad(total.sum(), [shift], allow_unused=True, retain_graph=True)
     return [parts], torch.zeros_like(like) if gradient is None else gradient
-
-
-def _signals(entries: Sequence[Replayed]) -> list[tuple[Replayed, Signal]]:
-    parts = downstream_costs(entries)
-    return [(entry, Signal(part, entry.plates)) for entry, part in zip(entries, parts, strict=True)]
-
-
-@dataclass(frozen=True)
-class _Scored:
-    name: str
-    plates: Plates
-    sequence: SequencePath
-    is_random: bool
-    estimator: Estimator | None
-    cost: Tensor | None
-    draw: Draw | None
-
-
-def _with_scores(entry: Replayed, signal: Signal) -> Replayed:
-    """An entry whose cost also carries the gradient that its own draw's score passes on."""
-    cost = entry.cost
-    if entry.draw is not None:
-        score = (entry.draw.log_prob - entry.draw.log_prob.detach()) * signal.value
-        cost = score if cost is None else cost + score
-    return _Scored(entry.name, entry.plates, entry.sequence, entry.is_random, entry.estimator, cost, entry.draw)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, Protocol
 
 import pyro.poutine as poutine
 from pyro.distributions import Unit
@@ -15,10 +16,20 @@ from ppgrad.engine.running.site import Drawn, Kind, Site
 from ppgrad.estimators import ScoreFunction
 
 
-def run(program: Program, sampler: Sampler) -> tuple[poutine.Trace | None, poutine.Trace]:
+class Watching(Protocol):
+    """A messenger that wants to know when the guide is done."""
+
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *error: Any) -> Any: ...
+    def start_model(self) -> None: ...
+
+
+def run(
+    program: Program, sampler: Sampler, watching: Watching | None = None
+) -> tuple[poutine.Trace | None, poutine.Trace]:
     """Run the guide, if there is one, then the model replayed against it."""
     args, kwargs = program.args, program.kwargs
-    with sampler:
+    with sampler, watching or nullcontext():
         if program.guide is None:
             return None, poutine.trace(program.model).get_trace(*args, **kwargs)
         guide = poutine.unwrap(program.guide)
@@ -27,6 +38,8 @@ def run(program: Program, sampler: Sampler) -> tuple[poutine.Trace | None, pouti
             model_trace, guide_trace = guide.get_traces()
             return guide_trace, model_trace
         guide_trace = poutine.trace(program.guide).get_trace(*args, **kwargs)
+        if watching is not None:
+            watching.start_model()
         replayed = poutine.replay(program.model, trace=guide_trace)
         return guide_trace, poutine.trace(replayed).get_trace(*args, **kwargs)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,15 +20,17 @@ from ppgrad.core import (
 )
 from ppgrad.core.generators import draws_up_front, generator_state, restore_generators
 from ppgrad.engine.assignment.assignment import Assignment
+from ppgrad.engine.dependence.dependence import Dependence, Structure
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.branches import Run, attach_alternatives
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.fixed_parameters import stopped_terms
-from ppgrad.engine.running.grid import GridSite, grid_indices
+from ppgrad.engine.running.followed import follow, order_of, structure_of
+from ppgrad.engine.running.grid import Grid, GridSite
 from ppgrad.engine.running.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.running.record import Record, keep, record_of
 from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise, Sizes
-from ppgrad.engine.running.shared_noise import NoiseSite, shared_noise
+from ppgrad.engine.running.shared_noise import NoiseSite, SubsampledPlate, shared_noise
 from ppgrad.engine.running.site import Site
 from ppgrad.engine.running.stacking import with_lanes
 from ppgrad.engine.running.validity import check_run
@@ -68,6 +69,7 @@ class Executor:
         vectorize: whether lanes may run under vmap.
         max_looped: the most grid points to go through in a loop; None for any number.
         couples_lanes: the objective is no sum over costs: every draw acts on all of it.
+        splits_slices: but for slices of plates that share no draw; each has a number of its own.
         checks_after: the distributions are checked once after the run, not one by one while it runs.
         together: densities that are alike are evaluated in one call; False to see the gradient of each.
     """
@@ -79,13 +81,15 @@ class Executor:
     max_branches: int
     vectorize: bool
     couples_lanes: bool = False
-    grid: dict[str, GridSite] = field(default_factory=dict)
+    splits_slices: bool = False
+    grid: Grid = field(default_factory=lambda: Grid({}, {}))
     alternatives: dict[str, int] = field(default_factory=dict)
     max_looped: int | None = None
     discounts: Callable[[Sequence[Site]], Sequence[float]] | None = None
-    noises: dict[str, NoiseSite] = field(default_factory=dict)
+    noises: dict[str, NoiseSite | SubsampledPlate] = field(default_factory=dict)
     checks_after: bool = True
     together: bool = True
+    dependences: dict[tuple[Structure, ...], Dependence] = field(default_factory=dict)
 
     @property
     def particles(self) -> int:
@@ -99,7 +103,8 @@ class Executor:
 
     @property
     def grid_points(self) -> int:
-        return int(math.prod(site.points for site in self.grid.values()))
+        """How many lanes one particle has."""
+        return self.grid.points
 
     @property
     def branches(self) -> int:
@@ -149,8 +154,8 @@ class Executor:
                 restore_generators(state)  # what is drawn does not depend on what was learned before
 
     def _execute(self, inputs: Inputs, state: Any) -> list[Record]:
-        indices = grid_indices(self.grid)
-        uniforms = shared_noise(self.noises, self.particles)
+        indices = self.grid.indices()
+        uniforms = shared_noise(self.noises, self.particles, self.sizes.num_importance)
         if self.noises:
             state = generator_state()
 
@@ -182,7 +187,10 @@ class Executor:
                     branch: Branch | None, index: dict[str, Tensor] = index, noise: dict[str, Tensor] = noise
                 ) -> Run:
                     own = {} if branch is None or branch.shift is None else {"shift": branch.shift[0, 0]}
+                    begin = generator_state()
                     run = self._lane(inputs, index, noise, branch, own)
+                    if structure_of_run(run) not in self.dependences:
+                        self._follow(lambda: self._lane(inputs, index, noise, branch, own, follows=True), begin)
                     if inputs.checks_after and branch is None:
                         check_run(run.sites)
                     return Run(run.sites, with_lanes(run.tensors, self._stacks))
@@ -190,6 +198,20 @@ class Executor:
                 start = generator_state() if runs else state
                 runs.append(self._with_alternatives(one_lane, start, in_loop=True))
         return self._stacked(runs)
+
+    def _follow(self, lane: Callable[[], Run], begin: Any) -> None:
+        """Run a lane again from the generators' state ``begin``, to learn what depends on what in a new structure."""
+        end = generator_state()
+        restore_generators(begin)
+        try:
+            lane()
+        finally:
+            restore_generators(end)
+
+    def learn(self, dependence: Dependence) -> None:
+        """Take note of what depends on what in one structure of the program."""
+        self.dependences[dependence.sites] = dependence
+        self.grid = Grid.of(self.grid.sites, self.dependences.values())
 
     def fall_back(self, error: Exception) -> None:
         """Run lanes in a loop from now on, and say why."""
@@ -214,8 +236,9 @@ class Executor:
                 return self._record(lanes(branch))
 
         try:
-            entries = self._record(run).entries
-            attach_alternatives(run, entries, replay, self._count_alternatives, self.couples_lanes, in_vmap, in_loop)
+            record = self._record(run)
+            apart = record.apart(self.splits_slices) if self.couples_lanes else None
+            attach_alternatives(run, record, replay, self._count_alternatives, apart, in_vmap, in_loop)
         finally:
             restore_generators(end)
         return run
@@ -260,15 +283,20 @@ class Executor:
         noise: Mapping[str, Tensor],
         branch: Branch | None,
         own: Mapping[str, Tensor],
+        follows: bool = False,
     ) -> Run:
         sampler = Sampler(self.assignment, self.sizes, index, None, branch, own.get("shift"), inputs.memory, noise)
         if not isinstance(inputs.token, Tensor) and not inputs.replacements:
-            return self._recorded(sampler, branch)
+            return self._recorded(sampler, branch, follows)
         with LaneTensors(inputs.token, inputs.replacements) as mode:
-            run = self._recorded(sampler, branch)
+            run = self._recorded(sampler, branch, follows)
             return Run(run.sites, mode.own(run.tensors))
 
-    def _recorded(self, sampler: Sampler, branch: Branch | None) -> Run:
+    def _recorded(self, sampler: Sampler, branch: Branch | None, follows: bool) -> Run:
+        if follows:
+            followed = follow(self.program, sampler, self.costs)
+            self.learn(followed.dependence)
+            return Run(followed.sites, [{} for _ in followed.sites])
         traces = run(self.program, sampler)
         sites = sites_of(*traces, sampler)
         tensors = keep(sites, self.costs(sites), self._stacks)
@@ -289,46 +317,61 @@ class Executor:
         return [self._record(run, depth) for run in runs]
 
     def _record(self, run: Run, depth: int | None = None) -> Record:
-        self._check_shared(run)
+        dependence = self.dependences.get(structure_of_run(run)) or self._in_order(run)
+        self._check_shared(run, dependence)
         discounts = [1.0] * len(run.sites) if self.discounts is None else self.discounts(run.sites)
-        return record_of(run, discounts, self.grid, run.depth if depth is None else depth)
+        return record_of(run, discounts, self.grid, run.depth if depth is None else depth, dependence)
+
+    def _in_order(self, run: Run) -> Dependence:
+        """What the order of its sites tells of a run that was not followed."""
+        self.learn(order_of(run.sites, [kept.get("cost") for kept in run.tensors]))
+        return self.dependences[structure_of_run(run)]
 
     def first_noise(self) -> dict[str, Tensor]:
         """The noise of one particle at every site that shares it."""
-        return _first(shared_noise(self.noises, self.particles))
+        return _first(shared_noise(self.noises, self.particles, self.sizes.num_importance))
 
     def first_branch(self) -> dict[str, Tensor]:
         """The grid index of the first point at every summed-over site."""
-        return {name: torch.zeros(site.shape, dtype=torch.long, device=site.device) for name, site in self.grid.items()}
+        return {
+            name: torch.zeros(site.shape, dtype=torch.long, device=site.device)
+            for name, site in self.grid.sites.items()
+        }
 
     def grow(self, grew: GridGrew | SharedNoise) -> None:
         """Give a summed-over site the points that it needs, or one that shares noise its place in it."""
         if isinstance(grew, SharedNoise):
             self.noises[grew.name] = grew.site
             return
-        old = self.grid.get(grew.name)
+        old = self.grid.sites.get(grew.name)
         joint = grew.joint | (old.joint if old else frozenset())
-        self.grid[grew.name] = GridSite(grew.size, joint, grew.device)
-        self._check_branches()
+        sites = {**self.grid.sites, grew.name: GridSite(grew.size, joint, grew.device)}
+        self.grid = Grid.of(sites, self.dependences.values())
+        if self.dependences:  # before, no two sites are known to share an axis
+            self.check_branches()
 
-    def _check_shared(self, run: Run) -> None:
-        """Raise `GridGrew` where elements of a plate share grid points that they must not share."""
-        if not self.grid:
+    def _check_shared(self, run: Run, dependence: Dependence) -> None:
+        """Raise `GridGrew` where elements of a plate share grid points, or sites an axis, that they must not share."""
+        if not self.grid.sites:
             return
-        for site, kept, later in zip(run.sites, run.tensors, run.plates_of_all_later, strict=True):
-            if "log_weight" in kept and later is not None:
-                grid = self.grid[site.name]
-                if not site.plates - later <= grid.joint:
-                    raise GridGrew(site.name, grid.size, grid.device, site.plates - later)
+        for i, (site, kept) in enumerate(zip(run.sites, run.tensors, strict=True)):
+            if "log_weight" in kept:
+                grid = self.grid.sites[site.name]
+                if not dependence.coupled(i) <= grid.joint:
+                    raise GridGrew(site.name, grid.size, grid.device, dependence.coupled(i))
+        if not self.grid.holds_for(dependence):
+            name, grid = next(iter(self.grid.sites.items()))
+            raise GridGrew(name, grid.size, grid.device)
 
     def _count_alternatives(self, name: str, count: int) -> None:
         self.alternatives[name] = count
-        self._check_branches()
+        self.check_branches()
 
-    def _check_branches(self) -> None:
+    def check_branches(self) -> None:
+        """Raise if a gradient takes more executions than were allowed."""
         if self.branches <= self.max_branches:
             return
-        asked = {name: site.points for name, site in self.grid.items()} | self.alternatives
+        asked = {name: site.points for name, site in self.grid.sites.items()} | self.alternatives
         worst = sorted(asked.items(), key=lambda item: -item[1])[:3]
         listed = ", ".join(f"'{name}' for {count}" for name, count in worst)
         raise TooManyBranches(
@@ -338,8 +381,13 @@ class Executor:
         )
 
 
+def structure_of_run(run: Run) -> tuple[Structure, ...]:
+    """The structure of a run, from what is kept of it."""
+    return structure_of(run.sites, [kept.get("cost") for kept in run.tensors])
+
+
 def _stops(site: Site) -> bool:
-    return site.estimator is not None and site.estimator.stops_parameters
+    return site.estimator is not None and site.estimator.needs.fixed_parameters
 
 
 def _first(lanes: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -96,7 +96,7 @@ def values_drawn(traces: Traces, sampler: Sampler) -> dict[str, Tensor]:
 
 
 def _check_weighs(site: Site) -> None:
-    if site.estimator is None or not site.estimator.stops_parameters:
+    if site.estimator is None or not site.estimator.needs.fixed_parameters:
         return
     reason = "" if site.in_guide else "it is not in the guide"
     reason = reason or ("" if without_mask(site.fn) is site.fn and site.is_plain else "it is masked or scaled")

@@ -81,7 +81,7 @@ def _numpy_state() -> bytes:
 class LaneTensors(TorchFunctionMode):
     """Makes a program's tensors belong to their lane.
 
-    Uninitialised tensors, which torch's distributions fill in place with random numbers, are made
+    Uninitialized tensors, which torch's distributions fill in place with random numbers, are made
     to depend on the lane, since vmap cannot fill one tensor differently for each lane. Parameters
     are replaced, wherever torch sees them, by the lane's own.
 
@@ -90,7 +90,7 @@ class LaneTensors(TorchFunctionMode):
         replacements: the lane's tensor for the ``id`` of each parameter.
     """
 
-    _uninitialised = frozenset((torch.Tensor.new, torch.Tensor.new_empty, torch.empty, torch.empty_like))
+    _uninitialized = frozenset((torch.Tensor.new, torch.Tensor.new_empty, torch.empty, torch.empty_like))
 
     def __init__(self, token: Tensor | float, replacements: Mapping[int, Tensor]):
         super().__init__()
@@ -104,7 +104,7 @@ class LaneTensors(TorchFunctionMode):
             args = [self._replace(arg) for arg in args]
             kwargs = {key: self._replace(value) for key, value in kwargs.items()}
         result = func(*args, **kwargs)
-        if func in self._uninitialised and isinstance(self._token, Tensor):
+        if func in self._uninitialized and isinstance(self._token, Tensor):
             return result + self._token_like(result)
         return result
 

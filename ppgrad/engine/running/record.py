@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from ppgrad.core import Draw, Estimator, InvalidProgram, Plates, Signal, sum_plates
+from ppgrad.core import Draw, Estimator, InvalidProgram, Plate, Plates, Signal, sum_plates
 from ppgrad.core.draw import Chain
-from ppgrad.engine.dependence.credit import SequencePath, downstream_costs
+from ppgrad.engine.dependence.dependence import Dependence, Part, SequencePath
+from ppgrad.engine.dependence.sums import Sums, members
 from ppgrad.engine.running.branches import Run, event_dim_of
-from ppgrad.engine.running.grid import GridSite
+from ppgrad.engine.running.grid import Grid
 from ppgrad.engine.running.site import Site
 from ppgrad.engine.running.stacking import evaluate_together
 
@@ -55,16 +56,66 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """One execution: the sites in program order, all lanes at once.
+    """One execution: the sites in program order, all lanes at once, and what depends on what among them.
 
     Lanes whose programs took different turns come as records of their own.
     """
 
     entries: tuple[Entry, ...]
+    dependence: Dependence
+    subsampling: Mapping[Plate, float] = field(default_factory=dict)
+
+    def parts(self, splits: bool) -> tuple[Part, ...]:
+        """The sites in parts that share no draw, if it ``splits``, and the plates whose slices share none either.
+
+        Where an estimator differentiates the cost of another run, or sums over a site, all is one part.
+        """
+        served = [entry.estimator for entry in self.entries if entry.estimator is not None]
+        if splits and not any(one.needs.relaxed or one.needs.slopes for one in served):
+            return self.dependence.parts
+        return (Part((1 << len(self.entries)) - 1, frozenset()),)
+
+    def apart(self, splits: bool) -> list[Plates]:
+        """For each site the plates around it whose slices share no draw."""
+        parts = self.parts(splits)
+        return [next(part.plates for part in parts if part.sites >> i & 1) for i in range(len(self.entries))]
 
     @property
     def costs(self) -> list[Tensor]:
         return [entry.cost for entry in self.entries if entry.cost is not None]
+
+    def downstream(self, detached: bool = False) -> list[Sums]:
+        """For each site the costs that its draw reaches, added up by the plates in which slices are apart.
+
+        What is no random site has none. ``detached``, the sums carry no gradient.
+        """
+        costs: list[Any] = [entry.cost for entry in self.entries]
+        if detached:
+            costs = [None if cost is None else cost.detach() for cost in costs]
+        found: list[Sums] = [{}] * len(costs)
+        sums = self.dependence.downstream.sums(costs)
+        for place, sum_ in zip(reversed(self.dependence.draws), sums, strict=True):
+            found[place] = sum_
+        return found
+
+    def upstream(self) -> list[tuple[Sums, Sums]]:
+        """For each site the log densities of the draws that reach its value, and of those that reach its cost."""
+        densities: list[Any] = [None if entry.draw is None else entry.draw.log_prob for entry in self.entries]
+        scored = sum(1 << i for i, density in enumerate(densities) if density is not None)
+        sums = self.dependence.upstream(scored).sums(densities)
+        return list(zip(sums[::2], sums[1::2], strict=True))
+
+    def with_scores(self) -> Record:
+        """The same record where a draw's cost also has the gradient that its score passes on to what is upstream."""
+        entries = []
+        for entry, parts in zip(self.entries, self.downstream(detached=True), strict=True):
+            if entry.draw is not None:
+                density, cost = entry.draw.log_prob, entry.cost
+                score = (density - density.detach()) * Signal(parts, entry.plates, like=density).value
+                entry = entry._replace(cost=score if cost is None else cost + score)
+            entries.append(entry)
+        scored = tuple([entry.draw is not None for entry in entries])
+        return Record(tuple(entries), self.dependence.with_scores(scored), self.subsampling)
 
     def served(self) -> list[Served]:
         """Each draw that has a surrogate, with the cost downstream of it."""
@@ -72,7 +123,7 @@ class Record:
             return []
         served: list[Served] = []
         chains: dict[Any, Chain] = {}
-        for entry, parts in zip(self.entries, downstream_costs(self.entries, detached=True), strict=True):
+        for entry, parts in zip(self.entries, self.downstream(detached=True), strict=True):
             if entry.draw is None or entry.estimator is None:
                 continue
             signal = Signal(
@@ -84,7 +135,7 @@ class Record:
                 entry.gradients,
                 like=entry.draw.log_prob,
             )
-            if entry.estimator.looks_ahead:  # for the others draws and signals would hold each other in memory
+            if entry.estimator.needs.chain:  # for the others draws and signals would hold each other in memory
                 chains.setdefault((entry.estimator, entry.plates), Chain()).append(entry.draw, signal)
             served.append((entry.draw, signal, entry.estimator))
         return served
@@ -121,9 +172,9 @@ def _kept(site: Site, cost: Tensor | None) -> dict[str, Any]:
         tensors["reward"] = _at_least_single(site.reward.detach())
     if site.is_random and site.active is not None:
         tensors["active"] = site.active.expand(site.fn.batch_shape)
-    estimator, drawn = site.estimator, site.drawn
-    if estimator is not None and drawn is not None and drawn.grid_index is not None:
-        tensors["log_weight"] = estimator.grid_log_weight(site.fn, site.value, drawn.grid_index)
+    drawn = site.drawn
+    if drawn is not None and drawn.log_weight is not None:
+        tensors["log_weight"] = drawn.log_weight
     elif drawn is not None and _is_scored(site):
         tensors |= {"value": site.value, "log_prob": _at_least_single(site.density), "extras": dict(drawn.extras)}
         if site.context is not None:
@@ -139,7 +190,7 @@ def _at_least_single(term: Tensor) -> Tensor:
 def _is_scored(site: Site) -> bool:
     """Whether an estimator's surrogate wants the density of the value."""
     drawn = site.drawn
-    if drawn is None or drawn.estimator is None or drawn.grid_index is not None or drawn.is_changed:
+    if drawn is None or drawn.estimator is None or drawn.log_weight is not None or drawn.is_changed:
         return False
     return type(drawn.estimator).surrogate is not Estimator.surrogate
 
@@ -150,7 +201,7 @@ def _tensors_only(site: Site) -> Any:
     raise InvalidProgram(f"The context of site '{site.name}' holds something that is not a tensor. Pass tensors only.")
 
 
-def record_of(run: Run, discounts: Sequence[float], grid: Mapping[str, GridSite], depth: int) -> Record:
+def record_of(run: Run, discounts: Sequence[float], grid: Grid, depth: int, dependence: Dependence) -> Record:
     """The record of one run over all lanes.
 
     Args:
@@ -158,21 +209,18 @@ def record_of(run: Run, discounts: Sequence[float], grid: Mapping[str, GridSite]
         discounts: of the rewards that come next, by site.
         grid: the sites that are summed over.
         depth: how many plate dimensions every term is padded to.
+        dependence: of the sites on each other.
     """
-    # A site not yet reached is shared by all of its grid points; its share becomes its weight.
-    log_weight: Tensor | float = -math.log(math.prod(site.points for site in grid.values()))
+    weights = _GridWeights(run, grid, depth)
     entries = []
-    for site, kept, discount in zip(run.sites, run.tensors, discounts, strict=True):
+    for i, (site, kept, discount) in enumerate(zip(run.sites, run.tensors, discounts, strict=True)):
         batch = len(site.fn.batch_shape)
-        if "log_weight" in kept:
-            own = sum_plates(padded(kept["log_weight"], depth), grid[site.name].joint)
-            log_weight = log_weight + own + math.log(grid[site.name].points)
         cost = padded(kept["cost"], depth) if "cost" in kept else None
-        if cost is not None and grid:
-            cost = _weighted(cost, log_weight)
         reward = padded(kept["reward"], depth) if "reward" in kept else None
-        if reward is not None and grid:
-            reward = _weighted(reward, log_weight).detach()
+        if grid.sites:
+            log_weight = weights.of(dependence.reaching_cost[i])
+            cost = None if cost is None else _weighted(cost, log_weight)
+            reward = None if reward is None else _weighted(reward, log_weight).detach()
         active = padded(kept["active"], depth) if "active" in kept else None
         draw = alternatives = base = relaxed = gradients = None
         if "log_prob" in kept:
@@ -200,7 +248,7 @@ def record_of(run: Run, discounts: Sequence[float], grid: Mapping[str, GridSite]
                 site.plates,
                 site.sequence,
                 site.is_random,
-                site.name in grid,
+                site.name in grid.sites,
                 site.estimator,
                 cost,
                 draw,
@@ -213,7 +261,35 @@ def record_of(run: Run, discounts: Sequence[float], grid: Mapping[str, GridSite]
                 active=active,
             )
         )
-    return Record(tuple(entries))
+    subsampling = {plate: ratio for site in run.sites for plate, ratio in site.subsampling.items()}
+    return Record(tuple(entries), dependence, subsampling)
+
+
+class _GridWeights:
+    """The log weight of each lane for a cost, by the summed-over sites that it depends on.
+
+    Lanes that differ in other sites alone share the cost in equal parts.
+    """
+
+    def __init__(self, run: Run, grid: Grid, depth: int):
+        self._lengths, self._axes = grid.lengths, {}
+        self._own: dict[int, Tensor] = {}
+        for i, (site, kept) in enumerate(zip(run.sites, run.tensors, strict=True)):
+            if "log_weight" in kept:
+                self._own[i] = sum_plates(padded(kept["log_weight"], depth), grid.sites[site.name].joint)
+                self._axes[i] = grid.axes[site.name]
+        self._all = sum(1 << i for i in self._own)
+        self._known: dict[int, Tensor | float] = {}
+
+    def of(self, reaching: int) -> Tensor | float:
+        sites = reaching & self._all
+        if sites not in self._known:
+            used = {self._axes[i] for i in members(sites)}
+            log_weight: Tensor | float = -sum(math.log(n) for axis, n in enumerate(self._lengths) if axis not in used)
+            for i in members(sites):
+                log_weight = log_weight + self._own[i]
+            self._known[sites] = log_weight
+        return self._known[sites]
 
 
 def _weighted(cost: Tensor, log_weight: Tensor | float) -> Tensor:

@@ -11,10 +11,10 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppgrad.core import Estimator, Memory, Plates, Sample
-from ppgrad.core.distributions import is_deterministic, unvalidated
+from ppgrad.core import Estimator, InvalidAssignment, Memory, Plates, Sample, SharesNoise, SumsOver, Tunes
+from ppgrad.core.distributions import is_deterministic, likeliest_where, unvalidated
 from ppgrad.engine.assignment.assignment import Assignment
-from ppgrad.engine.running.shared_noise import NoiseSite, noise_site
+from ppgrad.engine.running.shared_noise import NoiseSite, SubsampledPlate, noise_site
 from ppgrad.engine.running.site import PLAIN, Drawn, site_info
 
 
@@ -40,7 +40,7 @@ class GridGrew(Exception):
 class SharedNoise(Exception):
     """A site is to be drawn from noise that particles share, and that nobody has drawn so far."""
 
-    def __init__(self, name: str, site: NoiseSite):
+    def __init__(self, name: str, site: NoiseSite | SubsampledPlate):
         super().__init__(name)
         self.name, self.site = name, site
 
@@ -104,17 +104,22 @@ class Sampler(Messenger):
             self._watch(name, fn)
         if name in self.drawn and self.drawn[name].is_relaxed:
             message["fn"] = unvalidated(fn)  # the model's density of the guide's value
-        if message["done"] or message["is_observed"] or type(fn).__name__ == "_Subsample" or is_deterministic(fn):
+        if type(fn).__name__ == "_Subsample":
+            self._subsample(message)
+            return
+        if message["done"] or message["is_observed"] or is_deterministic(fn):
             return
         estimator = self._assignment.meet(message, lambda: site_info(message, *self._sizes))
         if estimator is None:
             self.drawn[name] = PLAIN
             return
-        estimator = estimator.tuned(self._memory.get(name, {}))
-        points = estimator.grid(fn)
-        if points is None:
+        if isinstance(estimator, Tunes):
+            estimator = estimator.tuned(self._memory.get(name, {}))
+        if not isinstance(estimator, SumsOver):
             sample = self._sample(estimator, name, fn)
             count = 0 if sample.alternatives is None else len(sample.alternatives)
+            if count and not estimator.needs.alternatives:
+                raise InvalidAssignment(_undeclared(name, estimator))
             message["value"] = self._chosen(name, sample)
             changed = self._branch is not None and self._branch.site == name
             in_branch = self._branch is not None
@@ -122,17 +127,31 @@ class Sampler(Messenger):
             if drawn.is_relaxed:
                 message["fn"] = unvalidated(fn)
         else:
+            points = estimator.grid(fn)
             if name not in self._grid:
                 raise GridGrew(name, len(points), points.device)
             index = self._grid[name]
             chosen = points.index_select(0, index.reshape(-1)).reshape((*index.shape, *points.shape[1:]))
             value = estimator.grid_value(fn, chosen.expand(fn.shape()))
-            message["value"] = value
-            self.drawn[name] = Drawn(estimator, {}, index)
+            log_weight = estimator.grid_log_weight(fn, value, index)
+            message["value"] = likeliest_where(log_weight.exp() == 0, fn, value)
+            self.drawn[name] = Drawn(estimator, {}, log_weight)
+        message["done"] = True
+
+    def _subsample(self, message: Any) -> None:
+        """Importance samples of one bound are of the same data."""
+        fn, name = message["fn"], message["name"]
+        shares = self._sizes.weighs_guide and self._sizes.num_importance > 1
+        is_drawn = not message["done"] and message["value"] is None and fn.subsample_size not in (None, fn.size)
+        if not (shares and is_drawn):
+            return
+        if name not in self._uniforms:
+            raise SharedNoise(name, SubsampledPlate(fn.size, fn.subsample_size, fn.device))
+        message["value"] = self._uniforms[name]
         message["done"] = True
 
     def _sample(self, estimator: Estimator, name: str, fn: TorchDistribution) -> Sample:
-        if estimator.draws is None:
+        if not isinstance(estimator, SharesNoise) or estimator.draws is None:
             return estimator.sample(fn)
         if name not in self._uniforms:
             raise SharedNoise(name, noise_site(estimator.draws, fn))
@@ -148,3 +167,10 @@ class Sampler(Messenger):
         if branch.elements is None:
             return alternative
         return torch.where(branch.elements, alternative, sample.value)
+
+
+def _undeclared(name: str, estimator: Estimator) -> str:
+    return (
+        f"{type(estimator).__name__} hands out alternatives at site '{name}', and its needs say nothing of them. "
+        "Write into it: needs: ClassVar[Needs] = Needs(alternatives=True)."
+    )

@@ -29,11 +29,30 @@ def noise_site(draws: Draws, fn: TorchDistribution) -> NoiseSite:
     return NoiseSite(draws, fn.shape(), torch.promote_types(like.dtype, torch.float32), like.device)
 
 
-def shared_noise(noises: Mapping[str, NoiseSite], particles: int) -> dict[str, Tensor]:
-    """Uniform noise for each site, ``(particles, *shape)``; sites with the same draws share one sequence."""
+class SubsampledPlate(NamedTuple):
+    """A plate of which some elements are drawn: importance samples of one bound take the same ones."""
+
+    size: int
+    subsample_size: int
+    device: torch.device | None
+
+
+def shared_noise(
+    noises: Mapping[str, NoiseSite | SubsampledPlate], particles: int, num_importance: int
+) -> dict[str, Tensor]:
+    """Uniform noise for each site, ``(particles, *shape)``, and the elements for each plate.
+
+    Sites with the same draws share one sequence; every ``num_importance`` particles share a plate's elements.
+    """
     found: dict[str, Tensor] = {}
-    for kind in dict.fromkeys(site.draws for site in noises.values()):
-        alike = {name: site for name, site in noises.items() if site.draws == kind}
+    for name, plate in noises.items():
+        if isinstance(plate, SubsampledPlate):
+            bounds = range(particles // num_importance)
+            chosen = [torch.randperm(plate.size, device=plate.device)[: plate.subsample_size] for _ in bounds]
+            found[name] = torch.stack(chosen).repeat_interleave(num_importance, 0)
+    sites = {name: site for name, site in noises.items() if isinstance(site, NoiseSite)}
+    for kind in dict.fromkeys(site.draws for site in sites.values()):
+        alike = {name: site for name, site in sites.items() if site.draws == kind}
         sizes = [site.shape.numel() for site in alike.values()]
         dtype = reduce(torch.promote_types, [site.dtype for site in alike.values()])
         device = next(iter(alike.values())).device

@@ -12,19 +12,23 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ppgrad.core import Estimator, InvalidAssignment, Plate, Plates, SiteInfo
-from ppgrad.core.distributions import without_mask
-from ppgrad.engine.dependence.credit import AGAIN, SequencePath
+from ppgrad.core.distributions import detached, without_mask
+from ppgrad.engine.dependence.dependence import SequencePath
+from ppgrad.engine.dependence.order import AGAIN
 from ppgrad.estimators.discrete.relaxation import relaxed_log_prob
 
 Kind = Literal["draw", "noise", "replayed", "observed", "reward", "factor", "deterministic"]
 
 
 class Drawn(NamedTuple):
-    """How the sampler served a site; ``in_branch`` of a run that differs from the program as drawn."""
+    """How the sampler served a site; ``in_branch`` of a run that differs from the program as drawn.
+
+    ``log_weight`` is that of a point of a grid.
+    """
 
     estimator: Estimator | None
     extras: Mapping[str, Tensor]
-    grid_index: Tensor | None = None
+    log_weight: Tensor | None = None
     alternatives: int = 0
     is_changed: bool = False
     in_branch: bool = False
@@ -34,8 +38,8 @@ class Drawn(NamedTuple):
         """Whether the value may lie between those of the distribution."""
         if self.estimator is None:
             return False
-        changed = self.is_changed and (self.estimator.relaxes or self.estimator.differentiates)
-        return changed or self.estimator.leaves_support
+        needs = self.estimator.needs
+        return needs.outside_support or (self.is_changed and (needs.relaxed or needs.slopes))
 
 
 PLAIN = Drawn(None, {})
@@ -59,7 +63,7 @@ class Site:
         self.drawn = drawn
         self.is_relaxed = is_relaxed
         self._scale, self._mask = node["scale"], node["mask"]
-        self.plates, self.sequence = plates_of(node)
+        self.plates, self.sequence, self.subsampling = _read_frames(node)
 
     @property
     def is_random(self) -> bool:
@@ -81,8 +85,9 @@ class Site:
     def _raw_log_prob(self) -> Tensor:
         if self.is_relaxed:
             return relaxed_log_prob(self.fn, self.value)
-        if self.kind == "draw" and self.estimator is not None and self.drawn is not None and not self.drawn.in_branch:
-            return self.estimator.log_prob(self.fn, self.value)  # the slope of a branch is that of the whole density
+        fixed = self.kind == "draw" and self.estimator is not None and self.estimator.needs.fixed_density
+        if fixed and self.drawn is not None and not self.drawn.in_branch:
+            return detached(self.fn).log_prob(self.value)  # the slope of a branch is that of the whole density
         return self.fn.log_prob(self.value)
 
     @property
@@ -148,15 +153,24 @@ def _baseline_keys(infer: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
     """The vectorized plates of a site, and its path through sequential ones."""
-    return _plates_of_frames(tuple([frame[:4] for frame in node["cond_indep_stack"]]))
+    return _read_frames(node)[:2]
+
+
+def _read_frames(node: Mapping[str, Any]) -> tuple[Plates, SequencePath, Mapping[Plate, float]]:
+    return _plates_of_frames(tuple(node["cond_indep_stack"]))
 
 
 @lru_cache(maxsize=4096)
-def _plates_of_frames(frames: tuple[tuple[str, int | None, int, int], ...]) -> tuple[Plates, SequencePath]:
-    plates = frozenset(Plate(name, dim, size) for name, dim, size, _ in frames if dim is not None)
+def _plates_of_frames(frames: tuple[Any, ...]) -> tuple[Plates, SequencePath, Mapping[Plate, float]]:
+    vectorized = {frame: Plate(frame.name, frame.dim, frame.size) for frame in frames if frame.dim is not None}
     # The counter of a plate object that is walked twice goes on counting.
-    path = [(name, counter if counter <= size else AGAIN) for name, dim, size, counter in frames if dim is None]
-    return plates, tuple(path)
+    path = [(f.name, f.counter if f.counter <= f.size else AGAIN) for f in frames if f.dim is None]
+    subsampling = {
+        plate: frame.full_size / frame.size
+        for frame, plate in vectorized.items()
+        if frame.full_size not in (None, frame.size)
+    }
+    return frozenset(vectorized.values()), tuple(path), subsampling
 
 
 def site_info(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from ppgrad.core import Estimator
 from ppgrad.core.distributions import over_event
 from ppgrad.engine.running.site import Site
 
@@ -46,7 +45,7 @@ def _kind(site: Site) -> Any:
         fn = fn.base_dist
     if type(fn) not in _PARAMETERS or estimator is None or site.is_evaluated or site.is_relaxed:
         return None
-    if site.active is not None or type(estimator).log_prob is not Estimator.log_prob:
+    if site.active is not None or estimator.needs.fixed_density:
         return None
     tensors = [site.value, *(getattr(fn, name) for name in _PARAMETERS[type(fn)])]
     looks = tuple((x.shape, x.dtype, x.device) for x in tensors)

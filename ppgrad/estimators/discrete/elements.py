@@ -11,11 +11,11 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Bernoulli, Binomial, Categorical, OneHotCategorical
 
-from ppgrad.core.distributions import distribution_name, element, element_shape, without_mask
-from ppgrad.core.estimator import SiteInfo
+from ppgrad.core.distributions import FINITE, distribution_name, element, element_shape, is_possible, without_mask
+from ppgrad.core.site_info import SiteInfo
 
 LEAST_LOGIT = -1e4
-"""The logit of what cannot happen: its probability is 0 in every precision, and it stays finite."""
+"""The log-probability of what cannot happen, finite so that times 0 it is 0; exp gives 0 in every precision."""
 
 
 def not_categorical(fn: TorchDistribution) -> str | None:
@@ -33,7 +33,7 @@ def not_bernoulli(fn: TorchDistribution) -> str | None:
 def not_finite(fn: TorchDistribution) -> str | None:
     """Why the values of ``fn`` cannot be listed, or None if they can."""
     base = element(fn)
-    if not isinstance(base, Bernoulli | Categorical | OneHotCategorical | Binomial):
+    if not isinstance(base, FINITE):
         return f"{distribution_name(fn)} is neither Bernoulli, Categorical, OneHotCategorical nor Binomial"
     if isinstance(base, Binomial) and bool((base.total_count != base.total_count.max()).any()):
         return "its elements are Binomial with different total counts"
@@ -48,11 +48,23 @@ def support(fn: TorchDistribution) -> Tensor:
 
 
 def log_probabilities(fn: TorchDistribution) -> Tensor:
-    """The log-probability of every value of every element, shape ``(n, *batch, *event)``."""
+    """The log-probability of every value of every element, shape ``(n, *batch, *event)``; `LEAST_LOGIT` for none."""
     base, values = element(fn), support(fn)
     values = values.reshape(len(values), *[1] * (len(fn.shape()) - len(base.event_shape)), *base.event_shape)
-    log_probs: Tensor = base.log_prob(values.expand(-1, *fn.shape()))
+    values = values.expand(-1, *fn.shape())
+    log_probs: Tensor = torch.where(is_possible(fn, values), base.log_prob(values), LEAST_LOGIT)
     return log_probs.reshape(-1, *element_shape(fn))
+
+
+def possible_or(index: Tensor, drawn: Tensor, log_probs: Tensor) -> Tensor:
+    """``index``, and the index drawn in the place of what cannot happen, of which a program may make no sense.
+
+    Args:
+        index: of values, shape ``(m, *elements)``.
+        drawn: of the value drawn, shape elements.
+        log_probs: as `log_probabilities` gives them.
+    """
+    return torch.where(log_probs.gather(0, index) > LEAST_LOGIT, index, drawn)
 
 
 def index_of(fn: TorchDistribution, value: Tensor) -> Tensor:
@@ -72,10 +84,16 @@ def value_at(fn: TorchDistribution, index: Tensor) -> Tensor:
 
 
 def other_values(fn: TorchDistribution, value: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The values that were not drawn, each with its probability, which has a graph to the parameters."""
-    drawn, probabilities = index_of(fn, value), log_probabilities(fn).exp()
-    others = [(drawn + i) % len(probabilities) for i in range(1, len(probabilities))]
-    return [(probabilities.gather(0, other.unsqueeze(0)).squeeze(0), value_at(fn, other)) for other in others]
+    """The values that were not drawn, each with its probability, which has a graph to the parameters.
+
+    The value drawn takes the place of those that cannot happen, whose probability is 0.
+    """
+    drawn, log_probs = index_of(fn, value), log_probabilities(fn)
+    if len(log_probs) == 1:
+        return []
+    others = torch.stack([(drawn + i) % len(log_probs) for i in range(1, len(log_probs))])
+    values = value_at(fn, possible_or(others, drawn, log_probs))
+    return [*zip(log_probs.gather(0, others).exp().unbind(), values.unbind(), strict=True)]
 
 
 def logits(fn: TorchDistribution) -> Tensor:

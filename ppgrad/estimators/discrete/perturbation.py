@@ -7,9 +7,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core.distributions import element_shape, sampled
-from ppgrad.core.estimator import Sample
 from ppgrad.core.generators import generator_state, restore_generators
 from ppgrad.core.parameters import rebuilt, unconstrained
+from ppgrad.core.sample import Sample
 from ppgrad.estimators.discrete.contrast import with_weights
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, OneHotCategorical
 from torch.nn import functional
 
-from ppgrad.core.distributions import distribution_name, element
+from ppgrad.core.distributions import distribution_name, element, given_probabilities
+from ppgrad.estimators.discrete.elements import LEAST_LOGIT
 
 
 def not_relaxable(fn: TorchDistribution) -> str | None:
@@ -29,7 +30,16 @@ def not_relaxable(fn: TorchDistribution) -> str | None:
 
 
 def category_logits(fn: TorchDistribution) -> Tensor:
-    """Normalized log-probabilities of each element's categories, elements + (categories,)."""
+    """Normalized log-probabilities of each element's categories, elements + (categories,); none below `LEAST_LOGIT`."""
+    logits, probs = _logits(fn), given_probabilities(fn)
+    if probs is None:
+        possible = logits.exp() > 0
+    else:
+        possible = (torch.stack([1 - probs, probs], -1) if isinstance(element(fn), Bernoulli) else probs) > 0
+    return torch.where(possible, logits, LEAST_LOGIT)
+
+
+def _logits(fn: TorchDistribution) -> Tensor:
     base = element(fn)
     if isinstance(base, Bernoulli):
         logits = base.logits.expand(fn.shape())
@@ -52,9 +62,8 @@ def perturbed(logits: Tensor, noise: Tensor) -> Tensor:
 
 def perturbed_given(logits: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
     """Perturbed logits drawn again given that their argmax is the one-hot ``weights``."""
-    top = (noise * weights).sum(-1, keepdim=True)
-    others = torch.where(weights > 0, torch.ones_like(noise), noise / logits.exp() + top)
-    return torch.where(weights > 0, -top.log(), -others.log())
+    top = (noise * weights).sum(-1, keepdim=True).log()
+    return -torch.where(weights > 0, top, torch.logaddexp(noise.log() - logits, top))
 
 
 def one_hot_argmax(values: Tensor) -> Tensor:
@@ -71,7 +80,7 @@ def as_value(fn: TorchDistribution, weights: Tensor) -> Tensor:
 
 
 def relaxed_log_prob(fn: TorchDistribution, value: Tensor) -> Tensor:
-    """log p, linear in the weights between its values: Σ_v weight(v) log p(v)."""
+    """log p, linear in the weights between its values: Σ_v weight(v) log p(v), where 0 · −∞ is 0."""
     if isinstance(fn, MaskedDistribution):
         return scale_and_mask(relaxed_log_prob(fn.base_dist, value), mask=fn._mask)
     base = element(fn)
@@ -80,7 +89,9 @@ def relaxed_log_prob(fn: TorchDistribution, value: Tensor) -> Tensor:
         return log_prob
     if isinstance(base, Bernoulli):
         value = torch.stack([1 - value, value], -1)
-    logits = category_logits(fn)
-    terms = torch.where(value == 0, torch.zeros_like(value), value * logits).sum(-1)
+    logits = _logits(fn)
+    impossible = logits == -float("inf")
+    terms = value * logits.masked_fill(impossible, 0.0)
+    terms = terms.masked_fill(impossible & (value != 0), -float("inf")).sum(-1)
     elements = terms.dim() - len(fn.batch_shape)
     return terms.sum([*range(-elements, 0)]) if elements else terms

@@ -9,7 +9,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ppgrad.core.distributions import element_shape
-from ppgrad.estimators.discrete.elements import LEAST_LOGIT, uniform, value_at
+from ppgrad.estimators.discrete.elements import uniform, value_at
 from ppgrad.estimators.discrete.relaxation import category_logits
 
 
@@ -47,7 +47,7 @@ def stick_logits(fn: TorchDistribution) -> Tensor:
 
     Source: Dong, Mnih & Tucker (2021), Coupled gradient estimators for discrete latent variables, section 3.2.
     """
-    logits = category_logits(fn).clamp(min=LEAST_LOGIT)
+    logits = category_logits(fn)
     later = logits.flip(-1).logcumsumexp(-1).flip(-1)
     return (logits[..., :-1] - later[..., 1:]).reshape(*element_shape(fn), logits.shape[-1] - 1)
 

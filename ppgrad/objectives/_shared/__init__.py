@@ -1,0 +1,1 @@
+"""What objectives share, and nobody else reads: estimates, surrogates, requirements, calibration, compiling."""
