@@ -2,6 +2,7 @@
 
 from ppgrad.analysis.comparison import Comparison
 from ppgrad.analysis.comparison_data import ComparisonData, EstimatorDraws
+from ppgrad.analysis.dependence import ProgramDependence, SiteDependence
 from ppgrad.analysis.history import History
 from ppgrad.analysis.statistics import Pair, Statistics, Tail, describe, paired, pareto_khat
 
@@ -11,6 +12,8 @@ __all__ = [
     "EstimatorDraws",
     "History",
     "Pair",
+    "ProgramDependence",
+    "SiteDependence",
     "Statistics",
     "Tail",
     "describe",

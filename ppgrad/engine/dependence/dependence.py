@@ -50,6 +50,7 @@ class Dependence:
         costs: for each site the draws that its cost was computed from, its own included.
         mixed: for a plate and a site the draws of other slices that its value or its cost was computed from.
         notes: where a value left torch, so that what comes after is taken to depend on all that came before.
+        guide_sites: how many of the sites are the guide's.
     """
 
     sites: tuple[Structure, ...]
@@ -57,6 +58,7 @@ class Dependence:
     costs: tuple[Draws, ...]
     mixed: Mapping[tuple[Plate, int], Draws] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    guide_sites: int = 0
 
     def reaching(self, direct: Draws) -> Draws:
         """``direct`` and all draws that reach one of them."""
