@@ -54,12 +54,8 @@ def dependence(
     ...     a, b = (ppgrad.policy(name, dist.Bernoulli(logits=logits)) for name in "ab")
     ...     ppgrad.reward("of_a", a)
     ...     ppgrad.reward("of_both", a * b)
-    >>> print(ppgrad.dependence(program).table["charged_with"].to_string())
-    where    site
-    program  a          of_a, of_both
-             b                of_both
-             of_a
-             of_both
+    >>> ppgrad.dependence(program).table["charged_with"].tolist()
+    ['of_a, of_both', 'of_both', '', '']
     """
     objective = objective or (ExpectedReturn() if guide is None else ELBO())
     with pure(seed, program_of(model, guide, args, kwargs)):

@@ -51,7 +51,7 @@ def plot_sites(sites: Sequence[Drawn], arrows: Sequence[tuple[int, int]], note: 
         ax.text(x, 0.75, plate, rotation=35, fontsize=8, color=PALETTE[2])
         for place, site in enumerate(sites):
             if plate in site[3]:
-                ax.plot([x, x], [-place - 0.4, -place + 0.4], color=PALETTE[2], linewidth=3, solid_capstyle="butt")
+                ax.plot([x, x], [-place - 0.5, -place + 0.5], color=PALETTE[2], linewidth=3, solid_capstyle="butt")
     ax.set_xlim(-1.0, 1.9 + 0.22 * len(plates))
     ax.set_ylim(-len(sites) + 0.3, 1.6 if plates else 0.7)
     ax.set_axis_off()
