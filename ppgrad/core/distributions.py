@@ -128,9 +128,17 @@ def is_learnable(fn: dist.TorchDistribution) -> bool:
     fn = without_mask(fn)
     with torch.enable_grad():
         try:
-            return bool(fn.log_prob(fn.sample().detach()).requires_grad)
+            return requires_gradient(fn.log_prob(fn.sample().detach()))
         except (NotImplementedError, KeyError):
-            return bool(fn.has_rsample and fn.rsample().requires_grad)
+            return bool(fn.has_rsample) and requires_gradient(fn.rsample())
+
+
+def requires_gradient(tensor: Tensor) -> bool:
+    """Whether a gradient is recorded of a tensor, also of one that stands for a lane of another inside of vmap."""
+    functorch = torch._C._functorch
+    while functorch.is_batchedtensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor.requires_grad or functorch.is_gradtrackingtensor(tensor)
 
 
 def is_partly_reparameterized(fn: dist.TorchDistribution) -> bool:

@@ -21,6 +21,7 @@ from ppgrad.core import (
 from ppgrad.core.generators import draws_up_front, generator_state, restore_generators
 from ppgrad.engine.assignment.assignment import Assignment
 from ppgrad.engine.dependence.dependence import Dependence, Structure
+from ppgrad.engine.program.parameters import include_registered
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.branches import Run, attach_alternatives
 from ppgrad.engine.running.execution import run, sites_of
@@ -87,6 +88,7 @@ class Executor:
     max_looped: int | None = None
     discounts: Callable[[Sequence[Site]], Sequence[float]] | None = None
     noises: dict[str, NoiseSite | SubsampledPlate] = field(default_factory=dict)
+    parameters: dict[str, Tensor] = field(default_factory=dict)
     checks_after: bool = True
     together: bool = True
     dependences: dict[tuple[Structure, ...], Dependence] = field(default_factory=dict)
@@ -190,7 +192,11 @@ class Executor:
                     begin = generator_state()
                     run = self._lane(inputs, index, noise, branch, own)
                     if structure_of_run(run) not in self.dependences:
+                        axes = self.grid.axes
                         self._follow(lambda: self._lane(inputs, index, noise, branch, own, follows=True), begin)
+                        if self.grid.axes != axes:  # sites that shared an axis are known not to be apart
+                            name, site = next(iter(self.grid.sites.items()))
+                            raise GridGrew(name, site.size, site.device)
                     if inputs.checks_after and branch is None:
                         check_run(run.sites)
                     return Run(run.sites, with_lanes(run.tensors, self._stacks))
@@ -285,7 +291,9 @@ class Executor:
         own: Mapping[str, Tensor],
         follows: bool = False,
     ) -> Run:
-        sampler = Sampler(self.assignment, self.sizes, index, None, branch, own.get("shift"), inputs.memory, noise)
+        points = {name: site.size for name, site in self.grid.sites.items()}
+        shift = own.get("shift")
+        sampler = Sampler(self.assignment, self.sizes, index, None, branch, shift, inputs.memory, noise, points)
         if not isinstance(inputs.token, Tensor) and not inputs.replacements:
             return self._recorded(sampler, branch, follows)
         with LaneTensors(inputs.token, inputs.replacements) as mode:
@@ -298,6 +306,7 @@ class Executor:
             self.learn(followed.dependence)
             return Run(followed.sites, [{} for _ in followed.sites])
         traces = run(self.program, sampler)
+        include_registered(self.parameters, sampler.parameters)
         sites = sites_of(*traces, sampler)
         tensors = keep(sites, self.costs(sites), self._stacks)
         if self.couples_lanes and branch is None and torch.is_grad_enabled() and any(map(_stops, sites)):
