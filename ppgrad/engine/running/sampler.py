@@ -187,6 +187,6 @@ def _undeclared(name: str, estimator: Estimator) -> str:
 
 def _other_values(name: str, estimator: Estimator, before: int, now: int) -> str:
     return (
-        f"{type(estimator).__name__} cannot serve site '{name}': it has {now} values in one run and {before} in another."
+        f"{type(estimator).__name__} cannot serve site '{name}': it has {now} values in one run, {before} in another."
         f"\nChoose ScoreFunction() for it: sites={{'{name}': ScoreFunction()}}."
     )
