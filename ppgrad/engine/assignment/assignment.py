@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -18,6 +18,9 @@ from ppgrad.core.generators import undisturbed
 from ppgrad.estimators import Enumerate, Pathwise, ScoreFunction, all_estimators
 
 Choice = Mapping[str, Estimator] | Callable[[Mapping[str, Any]], Estimator | None] | None
+
+
+_TENSORS = (Tensor, torch.nn.Parameter)
 
 
 class Assignment:
@@ -47,7 +50,7 @@ class Assignment:
             sites = {glob: checked(choice, f"sites={{{glob!r}: …}}") for glob, choice in sites.items()}
         self._sites = sites
         self._reads_baselines = reads_baselines
-        self._chosen: dict[str, dict[tuple[Hashable, ...], Estimator | None]] = {}
+        self._chosen: dict[str, dict[tuple[Any, ...], Estimator | None]] = {}
 
     def meet(self, message: Mapping[str, Any], info: Callable[[], SiteInfo]) -> Estimator | None:
         """The estimator of a site, or None where nothing has to be estimated.
@@ -153,14 +156,19 @@ class Assignment:
         return list(found.values())
 
 
-def _look(fn: TorchDistribution) -> tuple[Hashable, ...]:
+def _look(fn: TorchDistribution) -> tuple[Any, ...]:
     """What of a distribution decides on who can serve it: its family and shape; at last, whether it can be learned."""
-    kinds, inner = [type(fn)], fn
-    while hasattr(inner, "base_dist"):
+    inner: Any = fn
+    kinds: tuple[Any, ...] = (type(fn),)
+    while "base_dist" in inner.__dict__:
         inner = inner.base_dist
-        kinds.append(type(inner))
-    learns = any(isinstance(value, Tensor) and requires_gradient(value) for value in vars(inner).values())
-    return (*kinds, fn.batch_shape, fn.event_shape, learns)
+        kinds = (*kinds, type(inner))
+    learns = False
+    for value in inner.__dict__.values():
+        if value.__class__ in _TENSORS and (value.requires_grad or requires_gradient(value)):
+            learns = True
+            break
+    return (*kinds, fn._batch_shape, fn._event_shape, learns)
 
 
 def checked(choice: Any, where: str) -> Estimator:
