@@ -95,7 +95,7 @@ class Dependence:
             for plate in plates
         }
 
-    def from_other_slices(self, plate: Plate, direct: Draws, site: int) -> Draws:
+    def _from_other_slices(self, plate: Plate, direct: Draws, site: int) -> Draws:
         """The draws that reach a site in other slices of a plate around it, if it was computed from ``direct``."""
         reaching = self.reaching(direct)
         found = self._through(reaching & self._outside[plate])
@@ -126,7 +126,7 @@ class Dependence:
             costs = [i for i, site in enumerate(self.sites) if site.has_cost and plate in site.plates]
             draws = [0] * len(self.sites)
             for i in costs:
-                draws[i] = self.from_other_slices(plate, self.costs[i], i)
+                draws[i] = self._from_other_slices(plate, self.costs[i], i)
             if any(draws):
                 found[plate] = self._turned(draws, costs)
         return found
@@ -232,7 +232,7 @@ class Dependence:
         wanted = []
         for i, site in enumerate(self.sites):
             for direct in (self.values[i], self.costs[i]):
-                other = {plate: self.from_other_slices(plate, direct, i) for plate in site.plates}
+                other = {plate: self._from_other_slices(plate, direct, i) for plate in site.plates}
                 wanted.append(Wanted(self.reaching(direct) & scored, site.plates, other))
         return SumPlan.of(wanted, [site.plates for site in self.sites])
 

@@ -28,8 +28,9 @@ from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.fixed_parameters import stopped_terms
 from ppgrad.engine.running.followed import follow, order_of
 from ppgrad.engine.running.grid import Grid, GridSite
+from ppgrad.engine.running.kept import keep
 from ppgrad.engine.running.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
-from ppgrad.engine.running.record import Record, keep, record_of
+from ppgrad.engine.running.record import Record, record_of
 from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise, Sizes
 from ppgrad.engine.running.shared_noise import NoiseSite, SubsampledPlate, shared_noise
 from ppgrad.engine.running.site import Site
