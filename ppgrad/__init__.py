@@ -113,6 +113,7 @@ _PUBLIC = {
     "ppgrad.measurement": (
         "Measurement",
         "compare",
+        "dependence",
         "exact_gradient",
         "fisher",
         "fisher_vector_product",

@@ -81,6 +81,7 @@ from ppgrad.estimators import UnorderedSet as UnorderedSet
 from ppgrad.estimators import all_estimators as all_estimators
 from ppgrad.measurement import Measurement as Measurement
 from ppgrad.measurement import compare as compare
+from ppgrad.measurement import dependence as dependence
 from ppgrad.measurement import exact_gradient as exact_gradient
 from ppgrad.measurement import fisher as fisher
 from ppgrad.measurement import fisher_vector_product as fisher_vector_product

@@ -152,6 +152,7 @@ def test_the_generator_draws_everything() -> None:
     assert {step.plates for step in steps} == set(PLATES)
 
 
+@pytest.mark.filterwarnings("ignore:Plate:ppgrad.CoupledSlices")  # sums over a plate come back into it
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_random_programs(block: int, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from ppgrad.analysis.bias_test import smallest_bias_found
 from ppgrad.analysis.comparison import Comparison
 from ppgrad.analysis.comparison_data import ComparisonData, EstimatorDraws
+from ppgrad.analysis.dependence import ProgramDependence, SiteDependence
 from ppgrad.analysis.history import History
 from ppgrad.analysis.statistics import Pair, Statistics, describe, paired
 from ppgrad.analysis.tail import Tail, pareto_khat
@@ -13,6 +14,8 @@ __all__ = [
     "EstimatorDraws",
     "History",
     "Pair",
+    "ProgramDependence",
+    "SiteDependence",
     "Statistics",
     "Tail",
     "describe",

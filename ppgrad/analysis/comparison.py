@@ -18,8 +18,19 @@ if TYPE_CHECKING:
 class Comparison(ComparisonData):
     """Bias, variance and cost of several estimators of one gradient, under common seeds.
 
-    `compare` makes it. What it holds, its arguments and the errors that they raise are those of
-    `ComparisonData`; the methods here show it as tables, sentences, pictures and files.
+    `compare` makes it; the methods here show it as tables, sentences, pictures and files.
+
+    Args:
+        estimators: by label; all have the same parameters, ``(replicates, *shape)`` each, and as many replicates.
+        reference: the gradient that bias is against, of shape ``shape`` by parameter, or None.
+        reference_mcse: its standard error, or None for an exact one.
+        reference_kind: where it is from: 'exact', 'given', 'long run of …', 'none'.
+        seed: what the replicates were drawn under.
+        name: what tables and pictures are titled with.
+        chains: blocks that the replicates are cut into; see `ComparisonData`.
+
+    Raises:
+        ValueError: estimators or references that do not fit together.
     """
 
     def summary(self, limit: int | None = 1000) -> DataFrame:

@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import MaskedDistribution, TorchDistributionMixin
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Transform, TransformedDistribution, constraints
+from torch.distributions import Distribution, Independent, Transform
 
 from ppgrad.core.errors import Unsupported
 
@@ -128,9 +128,17 @@ def is_learnable(fn: dist.TorchDistribution) -> bool:
     fn = without_mask(fn)
     with torch.enable_grad():
         try:
-            return bool(fn.log_prob(fn.sample().detach()).requires_grad)
+            return requires_gradient(fn.log_prob(fn.sample().detach()))
         except (NotImplementedError, KeyError):
-            return bool(fn.has_rsample and fn.rsample().requires_grad)
+            return bool(fn.has_rsample) and requires_gradient(fn.rsample())
+
+
+def requires_gradient(tensor: Tensor) -> bool:
+    """Whether a gradient is recorded of a tensor, also of one that stands for a lane of another inside of vmap."""
+    functorch = torch._C._functorch
+    while functorch.is_batchedtensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor.requires_grad or functorch.is_gradtrackingtensor(tensor)
 
 
 def is_partly_reparameterized(fn: dist.TorchDistribution) -> bool:
@@ -186,41 +194,6 @@ def leaves(outputs: Tensor) -> list[Tensor]:
             found[id(variable)] = variable
         stack.extend(parent for parent, _ in node.next_functions)
     return list(found.values())
-
-
-def moving_bound(fn: dist.TorchDistribution) -> bool:
-    """Whether a finite bound of the support of ``fn`` moves with something that requires a gradient."""
-    return any(_moves(bound) for bound in _bounds(without_mask(fn)))
-
-
-def _bounds(fn: dist.TorchDistribution) -> Iterator[Tensor]:
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    if type(fn) in (TransformedDistribution, dist.TransformedDistribution):
-        for bound in _bounds(fn.base_dist):
-            for transform in fn.transforms:
-                bound = transform(bound)
-            yield bound
-        return
-    try:
-        support = fn.support
-    except NotImplementedError:
-        return
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    for side in ("lower_bound", "upper_bound"):
-        limit = getattr(support, side, None)
-        if limit is not None:
-            yield limit if isinstance(limit, Tensor) else torch.tensor(float(limit))
-
-
-def _moves(bound: Tensor) -> bool:
-    origins = leaves(bound)
-    if not origins or not bool(torch.isfinite(bound).any()):
-        return False
-    finite = torch.where(torch.isfinite(bound), bound, torch.zeros_like(bound))
-    gradients = torch.autograd.grad(finite.sum(), origins, allow_unused=True, retain_graph=True)
-    return any(g is not None and bool((g != 0).any()) for g in gradients)
 
 
 def element(fn: dist.TorchDistribution) -> dist.TorchDistribution:

@@ -30,9 +30,10 @@ from ppgrad.core import (
     Signal,
     SiteInfo,
 )
-from ppgrad.core.distributions import distribution_name, is_rounded, moving_bound, sampled, undifferentiable_density
+from ppgrad.core.distributions import distribution_name, is_rounded, sampled, undifferentiable_density
 from ppgrad.core.edges import cut_off
 from ppgrad.core.particle_noise import Antithetic, QuasiMonteCarlo, check_draws, not_drawable, quantile
+from ppgrad.core.supports import moving_bound
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.distributions import Independent, TransformedDistribution, kl_divergence, transforms
 
 from ppgrad.core import CannotBeExact, InvalidInput, Unsupported
-from ppgrad.core.distributions import distribution_name, moving_bound
+from ppgrad.core.distributions import distribution_name
 from ppgrad.core.generators import aside
+from ppgrad.core.supports import moving_bound
 from ppgrad.engine.program.parameters import announced, named_parameters
 from ppgrad.engine.program.program import Program
 from ppgrad.measurement.score import check_support, random_sites, returned

@@ -13,7 +13,7 @@ from torch import Tensor
 from ppgrad.analysis import describe, pareto_khat, smallest_bias_found
 from ppgrad.core import CannotBeExact, InvalidInput
 from ppgrad.core.arguments import at_least
-from ppgrad.engine.checking.first_run import Prepared
+from ppgrad.engine.checking.first_run import Prepared, program_elements
 from ppgrad.engine.program.program import program_of
 from ppgrad.measurement.exact import exact_gradient
 from ppgrad.measurement.gradient import check_gradients_named, check_objective, pure
@@ -112,6 +112,10 @@ def measure(
     return _report(found, exact, kind, unseen_by(prepared, known, replicates), step)
 
 
+_BYTES_OF_A_NUMBER = 64
+"""What a graph keeps for each number of a program's sites, where it cannot be weighed: several tensors of a step."""
+
+
 def check_counts(replicates: int, chunk_size: int | None) -> None:
     """Raise if a number of replicates or a chunk size makes no sense."""
     if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 2:
@@ -124,9 +128,17 @@ def ready(objective: Objective, model: Any, guide: Any, args: Any, kwargs: Any) 
     """Prepare a program and make sure that every gradient has a name."""
     check_objective(objective)
     prepared = objective.prepare(model, guide, args, kwargs)
-    with weighed(prepared.executor.program) as graph_bytes:
-        surrogate = objective.estimate(prepared.executor).surrogate
-        prepared = replace(prepared, graph_bytes=max(1, graph_bytes()))
+    executor, vectorizes = prepared.executor, prepared.executor.vectorize
+    try:
+        with weighed(executor.program) as graph_bytes:
+            surrogate = objective.estimate(executor).surrogate
+            prepared = replace(prepared, graph_bytes=max(1, graph_bytes()))
+    except RuntimeError as error:
+        if "saved tensor hooks" not in str(error):
+            raise
+        executor.vectorize = vectorizes  # a program with torch.func inside cannot be weighed
+        surrogate = objective.estimate(executor).surrogate
+        prepared = replace(prepared, graph_bytes=_BYTES_OF_A_NUMBER * program_elements(prepared))
     check_gradients_named(objective, prepared, surrogate)
     return prepared
 

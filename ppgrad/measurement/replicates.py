@@ -61,7 +61,10 @@ def replicate(
         else:
             chunks.append(_compiled_chunk(objective, prepared, lanes, count, memory))
         seconds += time.perf_counter() - begin
-    draws = {name: torch.cat([grads[name] for grads, _ in chunks]) for name in prepared.parameters}
+    draws = {
+        name: torch.cat([_of(grads, name, leaf, len(loss)) for grads, loss in chunks])
+        for name, leaf in prepared.parameters.items()
+    }
     losses = torch.cat([loss for _, loss in chunks])
     _check(prepared, draws, losses)
     return Replicates(draws, losses, seconds / replicates, prepared.executor.evaluations)
@@ -98,8 +101,17 @@ def _chunk(
             executor.fall_back(error)
             set_random_state(state)
     singles = [*_singly(objective, prepared, size, memory)]
-    draws = {name: torch.stack([grads[name] for grads, _ in singles]) for name in prepared.parameters}
+    draws = {
+        name: torch.stack([grads.get(name, torch.zeros_like(leaf)) for grads, _ in singles])
+        for name, leaf in prepared.parameters.items()
+    }
     return draws, torch.stack([loss for _, loss in singles])
+
+
+def _of(gradients: Mapping[str, Tensor], name: str, leaf: Tensor, count: int) -> Tensor:
+    """The gradients of a parameter; zero where no run had registered it so far."""
+    known = gradients.get(name)
+    return leaf.new_zeros(count, *leaf.shape) if known is None else known
 
 
 def _singly(

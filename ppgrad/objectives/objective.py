@@ -157,22 +157,13 @@ class Objective(PyroELBO):
         """Get to know a program: one validated run, remembered for the latest models, guides and shapes."""
         program = program_of(model, guide, args, kwargs)
         choice = Same(self.estimator), Same(self.sites)
-        told = Key((*choice, self.sizes, self.max_branches, self.vectorize_particles, program.structure))
+        numbers = self.sizes, self.max_branches, self.vectorize_particles, self.couples_lanes, self.splits_slices
+        told = Key((*choice, *numbers, program.structure))
         key = (model, guide, told, tuple(map(kind, program.leaves)))
         prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale(program)), None)
         if prepared is None:
             self.check(program)
-            executor = Executor(
-                program,
-                self._assignment(),
-                self.costs,
-                self.sizes,
-                self.max_branches,
-                self.vectorize_particles,
-                self.couples_lanes,
-                self.splits_slices,
-                discounts=self.discounts,
-            )
+            executor = Executor(program, self._assignment(), self.costs, *numbers, discounts=self.discounts)
             prepared = replace(prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw), told=told)
             others = [(seen, known) for seen, known in self._prepared if seen != key]
             self._prepared = [(key, prepared), *others][:_REMEMBERED]

@@ -144,9 +144,7 @@ def test_what_cannot_be_exact() -> None:
 
     def large() -> None:
         p = parameters({"l": 0.3})["l"]
-        for t in range(30):
-            ppgrad.policy(f"x_{t}", dist.Bernoulli(logits=p))
-        ppgrad.reward("r", 1.0)
+        ppgrad.reward("r", sum(ppgrad.policy(f"x_{t}", dist.Bernoulli(logits=p)) for t in range(30)) ** 2)
 
     assert "too large" in refused(large)
     importance = PROBLEMS["importance_discrete"]

@@ -13,7 +13,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from ppgrad.objectives.calibration import EVERY
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
@@ -26,6 +25,7 @@ from ppgrad import (
     NaturalGradient,
     ScoreFunction,
 )
+from ppgrad.objectives._shared.calibration import EVERY
 from ppgrad.testing import Case
 from ppgrad.train.checkpoint import checksum
 from tests.engine.cases import one_problem_each

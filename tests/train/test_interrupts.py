@@ -101,7 +101,7 @@ def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(tmp_path: Path) -> Non
         if len(calls) == 7:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt, match=r"after step 5\. Go on from .*run.pt"):
+    with pytest.raises(KeyboardInterrupt, match=r"after step 4\. Go on from .*run.pt"):
         fit(ExpectedReturn(), interrupted, steps=12, checkpoint=path)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     pyro.clear_param_store()

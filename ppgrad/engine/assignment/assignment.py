@@ -8,14 +8,19 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from ppgrad.baselines import Constant, LeaveOneOut, MovingAverage, PyroBaseline
 from ppgrad.core import Estimator, InvalidAssignment, Learns, SiteInfo, Unsupported
-from ppgrad.core.distributions import is_learnable
+from ppgrad.core.distributions import is_learnable, requires_gradient
 from ppgrad.core.generators import undisturbed
 from ppgrad.estimators import Enumerate, Pathwise, ScoreFunction, all_estimators
 
 Choice = Mapping[str, Estimator] | Callable[[Mapping[str, Any]], Estimator | None] | None
+
+
+_TENSORS = (Tensor, torch.nn.Parameter)
 
 
 class Assignment:
@@ -45,7 +50,7 @@ class Assignment:
             sites = {glob: checked(choice, f"sites={{{glob!r}: …}}") for glob, choice in sites.items()}
         self._sites = sites
         self._reads_baselines = reads_baselines
-        self._met: dict[str, Estimator | None] = {}
+        self._chosen: dict[str, dict[tuple[Any, ...], Estimator | None]] = {}
 
     def meet(self, message: Mapping[str, Any], info: Callable[[], SiteInfo]) -> Estimator | None:
         """The estimator of a site, or None where nothing has to be estimated.
@@ -58,11 +63,14 @@ class Assignment:
             Unsupported: the chosen estimator cannot serve the site.
             InvalidAssignment: two globs disagree, or a baseline would be read by nothing.
         """
-        name = message["name"]
-        if name not in self._met:
+        known = self._chosen.setdefault(message["name"], {})
+        key = _look(message["fn"])
+        if key not in known and not torch.is_grad_enabled() and (*key[:-1], True) in known:
+            key = (*key[:-1], True)
+        if key not in known:
             with undisturbed():  # a site may be met for the first time in the midst of a run
-                self._met[name] = self._resolve(message, info())
-        return self._met[name]
+                known[key] = self._resolve(message, info())
+        return known[key]
 
     def chosen(self, message: Mapping[str, Any]) -> Estimator | None:
         """What ``sites`` or else the default says of a site, without asking whether it can serve."""
@@ -121,18 +129,20 @@ class Assignment:
 
     def served(self) -> list[tuple[str, Estimator]]:
         """The sites met so far that an estimator serves."""
-        return [(name, member) for name, member in self._met.items() if member is not None]
+        return [
+            (name, member) for name, known in self._chosen.items() for member in known.values() if member is not None
+        ]
 
     def used(self) -> list[Estimator]:
         """The estimators that serve the sites met so far, each once."""
-        found = {repr(estimator): estimator for estimator in self._met.values() if estimator is not None}
+        found = {repr(estimator): estimator for _, estimator in self.served()}
         return list(found.values())
 
     def relaxed_sites(self, changed: str | None = None) -> list[tuple[str, Estimator]]:
         """The sites met so far whose values may lie between those of their distribution; ``changed`` does."""
         return [
             (name, member)
-            for name, member in self._met.items()
+            for name, member in self.served()
             if member is not None and (member.needs.outside_support or name == changed)
         ]
 
@@ -140,10 +150,25 @@ class Assignment:
         """The modules that the estimators train by losses of their own."""
         mapped = [] if self._sites is None or callable(self._sites) else [*self._sites.values()]
         found: dict[int, torch.nn.Module] = {}
-        for member in (self._default, *mapped, *self._met.values()):
+        for member in (self._default, *mapped, *(member for _, member in self.served())):
             if isinstance(member, Learns):
                 found |= {id(module): module for module in member.modules()}
         return list(found.values())
+
+
+def _look(fn: TorchDistribution) -> tuple[Any, ...]:
+    """What of a distribution decides on who can serve it: its family and shape; at last, whether it can be learned."""
+    inner: Any = fn
+    kinds: tuple[Any, ...] = (type(fn),)
+    while "base_dist" in inner.__dict__:
+        inner = inner.base_dist
+        kinds = (*kinds, type(inner))
+    learns = False
+    for value in inner.__dict__.values():
+        if value.__class__ in _TENSORS and (value.requires_grad or requires_gradient(value)):
+            learns = True
+            break
+    return (*kinds, fn._batch_shape, fn._event_shape, learns)
 
 
 def checked(choice: Any, where: str) -> Estimator:

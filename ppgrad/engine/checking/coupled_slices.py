@@ -134,12 +134,12 @@ def _same_in_pairs(terms: Tensor, plates: Iterable[Plate]) -> bool:
 def _message(mixed: Mapping[tuple[Plate, int], int], dependence: Dependence) -> str:
     plate, place = next(iter(mixed))
     site = dependence.sites[place]
-    draw = dependence.sites[mixed[plate, place].bit_length() - 1].name
+    draws = mixed[plate, place] & ~(1 << place) or mixed[plate, place]
+    draw = dependence.sites[draws.bit_length() - 1].name
     more = f" (and {len(mixed) - 1} more)" if len(mixed) > 1 else ""
-    own = f"that of another slice of '{site.name}'" if draw == site.name else f"draws of '{draw}' in other slices"
     return (
-        f"Plate '{plate.name}': site '{site.name}'{more} of one slice is computed from {own}, as where a batch is "
-        "normalised or slices meet each other. The gradient is right: each draw is charged with the whole plate. Where "
-        "slices are meant to be apart, compute each from its own draws alone; in place of a batch's mean take "
-        f"LeaveOneOut(over='{plate.name}'). Where they are not, write the site outside of the plate."
+        f"Plate '{plate.name}': site '{site.name}'{more} of one slice is computed from draws of '{draw}' in other "
+        "slices, as where a batch is normalized or slices meet. The gradient is right: each draw is charged with the "
+        "whole plate. Where slices are meant to be apart, compute each from its own draws alone; in place of a batch's "
+        f"mean take LeaveOneOut(over='{plate.name}'). Where they are not, write the site outside of the plate."
     )

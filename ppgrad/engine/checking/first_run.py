@@ -60,7 +60,8 @@ class Prepared:
     def is_stale(self, program: Program) -> bool:
         """Whether a parameter came, went, was replaced, frozen or unfrozen since."""
         stored = dict(pyro.get_param_store().named_parameters())
-        announced = {name: stored[name] for name in self.announces if name in stored}
+        registered = self.announces | self.parameters.keys()
+        announced = {name: stored[name] for name in registered if name in stored}
         return ids_of_parameters(program, announced) != {*map(id, self.parameters.values())}
 
 
@@ -96,7 +97,8 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
                 lines = max(1, min(3, 24 // len(relaxed))) if site in relaxed else 0
                 _check_relaxed(executor, site, lines)
         registered = announced([guide_trace, model_trace])
-        return Prepared(executor, named_parameters(executor.program, registered), frozenset(registered))
+        executor.parameters = named_parameters(executor.program, registered)
+        return Prepared(executor, executor.parameters, frozenset(registered))
 
 
 @contextmanager

@@ -173,6 +173,7 @@ class _Held(Sampler):
 
     def __init__(self, values: Mapping[str, Tensor], moved: Site):
         Messenger.__init__(self)
+        self.parameters = {}
         self._values = values
         self._moved = moved
         self.drawn: dict[str, Drawn] = {}

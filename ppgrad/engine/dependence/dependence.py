@@ -50,6 +50,7 @@ class Dependence:
         costs: for each site the draws that its cost was computed from, its own included.
         mixed: for a plate and a site the draws of other slices that its value or its cost was computed from.
         notes: where a value left torch, so that what comes after is taken to depend on all that came before.
+        guide_sites: how many of the sites are the guide's.
     """
 
     sites: tuple[Structure, ...]
@@ -57,6 +58,7 @@ class Dependence:
     costs: tuple[Draws, ...]
     mixed: Mapping[tuple[Plate, int], Draws] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    guide_sites: int = 0
 
     def reaching(self, direct: Draws) -> Draws:
         """``direct`` and all draws that reach one of them."""
@@ -93,7 +95,7 @@ class Dependence:
             for plate in plates
         }
 
-    def from_other_slices(self, plate: Plate, direct: Draws, site: int) -> Draws:
+    def _from_other_slices(self, plate: Plate, direct: Draws, site: int) -> Draws:
         """The draws that reach a site in other slices of a plate around it, if it was computed from ``direct``."""
         reaching = self.reaching(direct)
         found = self._through(reaching & self._outside[plate])
@@ -124,7 +126,7 @@ class Dependence:
             costs = [i for i, site in enumerate(self.sites) if site.has_cost and plate in site.plates]
             draws = [0] * len(self.sites)
             for i in costs:
-                draws[i] = self.from_other_slices(plate, self.costs[i], i)
+                draws[i] = self._from_other_slices(plate, self.costs[i], i)
             if any(draws):
                 found[plate] = self._turned(draws, costs)
         return found
@@ -230,7 +232,7 @@ class Dependence:
         wanted = []
         for i, site in enumerate(self.sites):
             for direct in (self.values[i], self.costs[i]):
-                other = {plate: self.from_other_slices(plate, direct, i) for plate in site.plates}
+                other = {plate: self._from_other_slices(plate, direct, i) for plate in site.plates}
                 wanted.append(Wanted(self.reaching(direct) & scored, site.plates, other))
         return SumPlan.of(wanted, [site.plates for site in self.sites])
 

@@ -46,15 +46,18 @@ _LEAVING = frozenset(
 )
 """Functions of torch that hand a value to Python, or whose result has a shape that depends on values."""
 
+_PASSED_OVER = (__name__, "torch.overrides", "torch._tensor", "torch._tensor_str", "torch.utils")
+"""Modules through which torch's own functions call each other."""
+
 _INNER = (
-    *("torch.distributions", "torch.overrides", "torch._tensor", "torch.utils", "torch.autograd", "pyro."),
+    *("torch.distributions", "torch.autograd", "pyro."),
     *(f"ppgrad.{room}" for room in ("core", "estimators", "baselines", "engine", "objectives", "sites")),
 )
 """Modules in which a value that leaves torch decides on an error, or on how to compute what torch follows anyway."""
 
 
 class Following:
-    """Origins of tensors, kept by storage: a view and what it was made from have the same.
+    """Origins of tensors, kept by storage: a view has those of what it was made from, and may have more of its own.
 
     Operations hand the origins of what they read on to what they return and to what they change in place. A random
     operation in the course of `drawing` adds the draw's own. What Python computes from a value that has left torch
@@ -70,6 +73,7 @@ class Following:
         self.marked = 0
         self.escapes: list[tuple[int, str]] = []
         self._known: dict[int, tuple[Origins, Any]] = {}
+        self._views: dict[int, tuple[Origins, Tensor]] = {}
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -94,6 +98,7 @@ class Following:
                 storage = _storage(tensor)
                 if storage is not None:
                     found |= self._known.get(_key(storage), (0, None))[0]
+                    found |= self._views.get(id(tensor), (0, None))[0]
         return found
 
     def add(self, tensors: Iterable[Tensor], origins: Origins) -> None:
@@ -105,15 +110,23 @@ class Following:
                 self._known[_key(storage)] = known | origins, storage
 
     def hand_on(self, result: Any, read: Any, origins: Origins) -> None:
-        """Add origins to what an operation made; a view of what it read has its own already."""
-        memory = {_key(storage) for storage in map(_storage, _tensors(read)) if storage is not None}
-        made = [(tensor, _storage(tensor)) for tensor in _tensors(result)]
-        self.add([tensor for tensor, storage in made if storage is not None and _key(storage) not in memory], origins)
+        """Add origins to what an operation made.
+
+        A view of what was read, such as ``table[index]``, has them for itself alone: the table has not changed.
+        """
+        tensors = _tensors(read)
+        memory = {_key(storage) for storage in map(_storage, tensors) if storage is not None}
+        for tensor in _tensors(result):
+            storage = None if any(tensor is one for one in tensors) else _storage(tensor)
+            if storage is not None and _key(storage) not in memory:
+                self.add([tensor], origins)
+            elif storage is not None:
+                self._views[id(tensor)] = self._views.get(id(tensor), (0, tensor))[0] | origins, tensor
 
     def left_torch(self) -> None:
         """Note that a value with an origin is now in Python's hands, unless a library decides on an error with it."""
         frame = sys._getframe(1)
-        while frame.f_back is not None and str(frame.f_globals.get("__name__")) in (__name__, "torch.overrides"):
+        while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_PASSED_OVER):
             frame = frame.f_back
         if not str(frame.f_globals.get("__name__")).startswith(_INNER):
             line = traceback.extract_stack(frame, limit=1)[0]

@@ -60,7 +60,8 @@ def dependence_of(traced: Sequence[Traced], notes: tuple[str, ...] = ()) -> Depe
             cost |= 1 << one.replays
         values.append(value & (own - 1))  # what comes later shares memory with it, and no more
         costs.append(cost)
-    return Dependence(tuple(one.site for one in traced), tuple(values), tuple(costs), notes=notes)
+    sites, guided = tuple(one.site for one in traced), sum(one.in_guide for one in traced)
+    return Dependence(sites, tuple(values), tuple(costs), notes=notes, guide_sites=guided)
 
 
 def ordered(sites: Sequence[Structure], in_guide: Sequence[bool], replays: Sequence[int | None]) -> Dependence:

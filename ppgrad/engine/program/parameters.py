@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import pyro
 import pyro.poutine as poutine
@@ -63,6 +64,15 @@ def announced(traces: list[poutine.Trace | None]) -> dict[str, Tensor]:
     """The parameters that a program announced to Pyro in a run."""
     nodes = [node for trace in traces if trace is not None for node in trace.nodes.values()]
     return {node["name"]: node["value"].unconstrained() for node in nodes if node["type"] == "param"}
+
+
+def include_registered(named: dict[str, Tensor], met: Mapping[str, Any]) -> None:
+    """Add to ``named`` the parameters that a run has met by ``pyro.param`` and no run before, as in a rare branch."""
+    for name, value in met.items():
+        if name not in named:
+            leaf = value.unconstrained() if hasattr(value, "unconstrained") else value
+            if leaf.requires_grad and leaf.is_leaf and all(leaf is not known for known in named.values()):
+                named[name] = leaf
 
 
 @contextmanager

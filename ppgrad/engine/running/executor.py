@@ -20,15 +20,17 @@ from ppgrad.core import (
 )
 from ppgrad.core.generators import draws_up_front, generator_state, restore_generators
 from ppgrad.engine.assignment.assignment import Assignment
-from ppgrad.engine.dependence.dependence import Dependence, Structure
+from ppgrad.engine.dependence.dependence import Dependence
+from ppgrad.engine.program.parameters import include_registered
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.branches import Run, attach_alternatives
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.fixed_parameters import stopped_terms
-from ppgrad.engine.running.followed import follow, order_of, structure_of
+from ppgrad.engine.running.followed import follow, order_of
 from ppgrad.engine.running.grid import Grid, GridSite
+from ppgrad.engine.running.kept import keep
 from ppgrad.engine.running.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
-from ppgrad.engine.running.record import Record, keep, record_of
+from ppgrad.engine.running.record import Record, record_of
 from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise, Sizes
 from ppgrad.engine.running.shared_noise import NoiseSite, SubsampledPlate, shared_noise
 from ppgrad.engine.running.site import Site
@@ -87,9 +89,10 @@ class Executor:
     max_looped: int | None = None
     discounts: Callable[[Sequence[Site]], Sequence[float]] | None = None
     noises: dict[str, NoiseSite | SubsampledPlate] = field(default_factory=dict)
+    parameters: dict[str, Tensor] = field(default_factory=dict)
     checks_after: bool = True
     together: bool = True
-    dependences: dict[tuple[Structure, ...], Dependence] = field(default_factory=dict)
+    dependences: dict[tuple[Any, ...], Dependence] = field(default_factory=dict)
 
     @property
     def particles(self) -> int:
@@ -190,7 +193,11 @@ class Executor:
                     begin = generator_state()
                     run = self._lane(inputs, index, noise, branch, own)
                     if structure_of_run(run) not in self.dependences:
+                        axes = self.grid.axes
                         self._follow(lambda: self._lane(inputs, index, noise, branch, own, follows=True), begin)
+                        if self.grid.axes != axes:  # sites that shared an axis are known not to be apart
+                            name, site = next(iter(self.grid.sites.items()))
+                            raise GridGrew(name, site.size, site.device)
                     if inputs.checks_after and branch is None:
                         check_run(run.sites)
                     return Run(run.sites, with_lanes(run.tensors, self._stacks))
@@ -285,7 +292,9 @@ class Executor:
         own: Mapping[str, Tensor],
         follows: bool = False,
     ) -> Run:
-        sampler = Sampler(self.assignment, self.sizes, index, None, branch, own.get("shift"), inputs.memory, noise)
+        points = {name: site.size for name, site in self.grid.sites.items()}
+        shift = own.get("shift")
+        sampler = Sampler(self.assignment, self.sizes, index, None, branch, shift, inputs.memory, noise, points)
         if not isinstance(inputs.token, Tensor) and not inputs.replacements:
             return self._recorded(sampler, branch, follows)
         with LaneTensors(inputs.token, inputs.replacements) as mode:
@@ -298,6 +307,7 @@ class Executor:
             self.learn(followed.dependence)
             return Run(followed.sites, [{} for _ in followed.sites])
         traces = run(self.program, sampler)
+        include_registered(self.parameters, sampler.parameters)
         sites = sites_of(*traces, sampler)
         tensors = keep(sites, self.costs(sites), self._stacks)
         if self.couples_lanes and branch is None and torch.is_grad_enabled() and any(map(_stops, sites)):
@@ -317,15 +327,16 @@ class Executor:
         return [self._record(run, depth) for run in runs]
 
     def _record(self, run: Run, depth: int | None = None) -> Record:
-        dependence = self.dependences.get(structure_of_run(run)) or self._in_order(run)
+        dependence = self._dependence_of(run)
         self._check_shared(run, dependence)
         discounts = [1.0] * len(run.sites) if self.discounts is None else self.discounts(run.sites)
         return record_of(run, discounts, self.grid, run.depth if depth is None else depth, dependence)
 
-    def _in_order(self, run: Run) -> Dependence:
-        """What the order of its sites tells of a run that was not followed."""
-        self.learn(order_of(run.sites, [kept.get("cost") for kept in run.tensors]))
-        return self.dependences[structure_of_run(run)]
+    def _dependence_of(self, run: Run) -> Dependence:
+        structure = structure_of_run(run)
+        if structure not in self.dependences:  # it was not followed: the order of its sites has to do
+            self.learn(order_of(run.sites, [kept.get("cost") for kept in run.tensors]))
+        return self.dependences[structure]
 
     def first_noise(self) -> dict[str, Tensor]:
         """The noise of one particle at every site that shares it."""
@@ -381,9 +392,10 @@ class Executor:
         )
 
 
-def structure_of_run(run: Run) -> tuple[Structure, ...]:
-    """The structure of a run, from what is kept of it."""
-    return structure_of(run.sites, [kept.get("cost") for kept in run.tensors])
+def structure_of_run(run: Run) -> tuple[Any, ...]:
+    """The structure of a run, equal to the `Structure` of its sites, from what is kept of it."""
+    kept = zip(run.sites, run.tensors, strict=True)
+    return tuple([(site.name, site.plates, site.sequence, site.is_random, "cost" in tensors) for site, tensors in kept])
 
 
 def _stops(site: Site) -> bool:

@@ -46,6 +46,7 @@ class Again(Sampler):
 
     def __init__(self, values: Mapping[str, Tensor], drawn: Mapping[str, Drawn]):
         Messenger.__init__(self)
+        self.parameters = {}
         self._values = values
         self.drawn = dict(drawn)
 

@@ -73,7 +73,7 @@ class Marking(Messenger):
 
     def _pyro_sample(self, message: Any) -> None:
         self._escapes.setdefault(message["name"], []).append(len(self.following.escapes))
-        if not message["done"] and not message["is_observed"]:
+        if not message["done"] and not message["is_observed"] and type(message["fn"]).__name__ != "_Subsample":
             self.following.drawing = 1 << self.following.marked
 
     def _pyro_post_sample(self, message: Any) -> None:
@@ -114,7 +114,7 @@ class Marking(Messenger):
     def _of_density(self, site: Site) -> Origins:
         try:
             return self.following.origins(site.density)
-        except NotImplementedError:
+        except (NotImplementedError, KeyError):  # as of a flow without an inverse
             return 0
 
 

@@ -11,7 +11,7 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidAssignment, Memory, Plates, Sample, SharesNoise, SumsOver, Tunes
+from ppgrad.core import Estimator, InvalidAssignment, Memory, Plates, Sample, SharesNoise, SumsOver, Tunes, Unsupported
 from ppgrad.core.distributions import is_deterministic, likeliest_where, unvalidated
 from ppgrad.engine.assignment.assignment import Assignment
 from ppgrad.engine.running.shared_noise import NoiseSite, SubsampledPlate, noise_site
@@ -73,6 +73,7 @@ class Sampler(Messenger):
         branch: what to do otherwise than the program as drawn.
         shift: of this lane, is added to the branch's alternative.
         memory: what is remembered of each site.
+        points: how many values each site that is summed over has.
         watch: is shown each site's name and distribution before anything is drawn from it.
     """
 
@@ -86,8 +87,10 @@ class Sampler(Messenger):
         shift: Tensor | None = None,
         memory: Mapping[str, Memory] | None = None,
         uniforms: Mapping[str, Tensor] | None = None,
+        points: Mapping[str, int] | None = None,
     ):
         super().__init__()
+        self._points = points or {}
         self._uniforms = uniforms or {}
         self._memory = memory or {}
         self._shift = shift
@@ -97,6 +100,10 @@ class Sampler(Messenger):
         self._sizes = sizes
         self._grid = grid
         self.drawn: dict[str, Drawn] = {}
+        self.parameters: dict[str, Any] = {}
+
+    def _pyro_post_param(self, message: Any) -> None:
+        self.parameters[message["name"]] = message["value"]
 
     def _pyro_sample(self, message: Any) -> None:
         fn, name = message["fn"], message["name"]
@@ -130,6 +137,8 @@ class Sampler(Messenger):
             points = estimator.grid(fn)
             if name not in self._grid:
                 raise GridGrew(name, len(points), points.device)
+            if self._points.get(name, len(points)) != len(points):
+                raise Unsupported(_other_values(name, estimator, self._points[name], len(points)))
             index = self._grid[name]
             chosen = points.index_select(0, index.reshape(-1)).reshape((*index.shape, *points.shape[1:]))
             value = estimator.grid_value(fn, chosen.expand(fn.shape()))
@@ -173,4 +182,11 @@ def _undeclared(name: str, estimator: Estimator) -> str:
     return (
         f"{type(estimator).__name__} hands out alternatives at site '{name}', and its needs say nothing of them. "
         "Write into it: needs: ClassVar[Needs] = Needs(alternatives=True)."
+    )
+
+
+def _other_values(name: str, estimator: Estimator, before: int, now: int) -> str:
+    return (
+        f"{type(estimator).__name__} cannot serve site '{name}': it has {now} values in one run, {before} in another."
+        f"\nChoose ScoreFunction() for it: sites={{'{name}': ScoreFunction()}}."
     )

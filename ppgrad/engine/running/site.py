@@ -59,16 +59,13 @@ class Site:
         self.value: Tensor = node["value"]
         self.infer: Mapping[str, Any] = node["infer"]
         self.kind = kind
+        self.is_random = kind in ("draw", "noise")
+        """Whether another run would draw another value here."""
         self.in_guide = in_guide
         self.drawn = drawn
         self.is_relaxed = is_relaxed
         self._scale, self._mask = node["scale"], node["mask"]
         self.plates, self.sequence, self.subsampling = _read_frames(node)
-
-    @property
-    def is_random(self) -> bool:
-        """Whether another run would draw another value here."""
-        return self.kind in ("draw", "noise")
 
     @property
     def estimator(self) -> Estimator | None:
@@ -157,20 +154,20 @@ def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
 
 
 def _read_frames(node: Mapping[str, Any]) -> tuple[Plates, SequencePath, Mapping[Plate, float]]:
-    return _plates_of_frames(tuple(node["cond_indep_stack"]))
+    return _plates_of_frames(tuple([frame[:5] for frame in node["cond_indep_stack"]]))
 
 
 @lru_cache(maxsize=4096)
 def _plates_of_frames(frames: tuple[Any, ...]) -> tuple[Plates, SequencePath, Mapping[Plate, float]]:
-    vectorized = {frame: Plate(frame.name, frame.dim, frame.size) for frame in frames if frame.dim is not None}
-    # The counter of a plate object that is walked twice goes on counting.
-    path = [(f.name, f.counter if f.counter <= f.size else AGAIN) for f in frames if f.dim is None]
-    subsampling = {
-        plate: frame.full_size / frame.size
-        for frame, plate in vectorized.items()
-        if frame.full_size not in (None, frame.size)
-    }
-    return frozenset(vectorized.values()), tuple(path), subsampling
+    plates, path, subsampling = [], [], {}
+    for name, dim, size, counter, full_size in frames:
+        if dim is None:  # the counter of a plate object that is walked twice goes on counting
+            path.append((name, counter if counter <= size else AGAIN))
+            continue
+        plates.append(Plate(name, dim, size))
+        if full_size not in (None, size):
+            subsampling[plates[-1]] = full_size / size
+    return frozenset(plates), tuple(path), subsampling
 
 
 def site_info(

@@ -49,6 +49,7 @@ class Counting(nn.Module):
             ppgrad.cost("f", self.norm(z.unsqueeze(-1)).squeeze(-1))
 
 
+@pytest.mark.filterwarnings("ignore:Plate 'batch':ppgrad.CoupledSlices")
 @pytest.mark.parametrize(
     ("model", "says"),
     [
