@@ -20,6 +20,7 @@ PUBLIC_FACE = {
     "Objective": "Pyro's ELBO, and what fit and measure ask of an objective",
     "Estimator": "what an author of estimators can say; the base class has an answer for nearly all of it",
     "Comparison": "tables, pictures and files of one comparison, each a method away",
+    "Measurement": "every number that replicates give of one estimator, by its name",
     "Signal": "all that an estimator may know of a draw's cost",
     "Site": "all that an objective may know of a site",
 }

@@ -195,6 +195,21 @@ def test_a_rare_action_is_inconclusive_in_words(estimator: Estimator) -> None:
     assert one.inconclusive["l"].tolist() == [False, False, True]
 
 
+@pytest.mark.parametrize("sizes", [(2, 2), (2, 3), (4, 2)], ids=str)
+def test_the_outcomes_of_a_cost_are_values_of_what_it_depends_on(sizes: tuple[int, int]) -> None:
+    def program() -> None:
+        for name, size in zip("ab", sizes, strict=True):
+            logits = parameters({name: [0.5 * i for i in range(size)]})[name]
+            k = ppgrad.policy(name, dist.Categorical(logits=logits))
+            ppgrad.reward(f"r_{name}", torch.arange(1.0, size + 1)[k])
+
+    known = outcomes(ExpectedReturn(ScoreFunction()), program, None, (), {}, 0)
+    assert known is not None
+    for place, size in enumerate(sizes):
+        expected = torch.softmax(0.5 * torch.arange(size), 0)
+        np.testing.assert_allclose(known.probability[known.cost == place], expected, rtol=1e-5)
+
+
 def test_enumeration_is_conclusive_of_rare_actions() -> None:
     program = PROGRAMS["categorical_6e-5"]
     found = ppgrad.compare({"exact": ExpectedReturn(ppgrad.Enumerate())}, program, replicates=50)
