@@ -199,7 +199,7 @@ def test_a_rare_action_is_inconclusive_in_words(estimator: Estimator) -> None:
 def test_the_outcomes_of_a_cost_are_values_of_what_it_depends_on(sizes: tuple[int, int]) -> None:
     def program() -> None:
         for name, size in zip("ab", sizes, strict=True):
-            logits = parameters({name: [0.5 * i for i in range(size)]})[name]
+            logits = parameters({f"l_{name}": [0.5 * i for i in range(size)]})[f"l_{name}"]
             k = ppgrad.policy(name, dist.Categorical(logits=logits))
             ppgrad.reward(f"r_{name}", torch.arange(1.0, size + 1)[k])
 
