@@ -46,6 +46,15 @@ def chain_model() -> None:
     pyro.sample("x", dist.Normal(z + c + w, 1.0), obs=torch.tensor(1.3))
 
 
+def apart_model() -> None:
+    """The same sites, their priors independent of each other."""
+    w = parameters(INITIAL)["w"]
+    pyro.sample("k", dist.Bernoulli(torch.tensor(0.3)))
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    c = pyro.sample("c", dist.Categorical(logits=torch.zeros(2)))
+    pyro.sample("x", dist.Normal(z + c + w, 1.0), obs=torch.tensor(1.3))
+
+
 def chain_guide() -> None:
     p = parameters(INITIAL)
     k = pyro.sample("k", dist.Bernoulli(logits=p["a"]))
@@ -90,7 +99,7 @@ def plated_guide() -> None:
 PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "chain": (chain_model, chain_guide),
     "backward": (chain_model, backward_guide),
-    "leaving": (chain_model, leaving_guide),
+    "leaving": (apart_model, leaving_guide),
     **{name: (PROBLEMS[name].model, PROBLEMS[name].guide) for name in ("discrete_elbo", "sequential_elbo")},
 }
 SERVED: dict[str, tuple[ppgrad.Estimator, ppgrad.Estimator]] = {
