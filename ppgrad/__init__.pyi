@@ -23,6 +23,7 @@ from ppgrad.baselines import PerContext as PerContext
 from ppgrad.baselines import SelfCritical as SelfCritical
 from ppgrad.baselines import VIMCO as VIMCO
 from ppgrad.core import Baseline as Baseline
+from ppgrad.core import Calibrates as Calibrates
 from ppgrad.core import CannotBeExact as CannotBeExact
 from ppgrad.core import Draw as Draw
 from ppgrad.core import Estimator as Estimator
@@ -30,14 +31,21 @@ from ppgrad.core import Facts as Facts
 from ppgrad.core import InvalidAssignment as InvalidAssignment
 from ppgrad.core import InvalidInput as InvalidInput
 from ppgrad.core import InvalidProgram as InvalidProgram
+from ppgrad.core import Learns as Learns
+from ppgrad.core import Needs as Needs
 from ppgrad.core import NoCompiler as NoCompiler
 from ppgrad.core import NoGradientPath as NoGradientPath
 from ppgrad.core import NonFinite as NonFinite
 from ppgrad.core import PpgradError as PpgradError
 from ppgrad.core import Problem as Problem
+from ppgrad.core import Remembers as Remembers
+from ppgrad.core import RunsAgain as RunsAgain
 from ppgrad.core import Sample as Sample
+from ppgrad.core import SharesNoise as SharesNoise
 from ppgrad.core import Signal as Signal
 from ppgrad.core import SiteInfo as SiteInfo
+from ppgrad.core import SumsOver as SumsOver
+from ppgrad.core import Tunes as Tunes
 from ppgrad.core import Unsupported as Unsupported
 from ppgrad.core.particle_noise import Antithetic as Antithetic
 from ppgrad.core.particle_noise import QuasiMonteCarlo as QuasiMonteCarlo
@@ -83,6 +91,7 @@ from ppgrad.measurement import rollouts as rollouts
 from ppgrad.measurement import score as score
 from ppgrad.objectives import BestOf as BestOf
 from ppgrad.objectives import CVaR as CVaR
+from ppgrad.objectives import Divergence as Divergence
 from ppgrad.objectives import ELBO as ELBO
 from ppgrad.objectives import EntropicRisk as EntropicRisk
 from ppgrad.objectives import ExpectedReturn as ExpectedReturn
@@ -92,6 +101,7 @@ from ppgrad.objectives import KLRegularized as KLRegularized
 from ppgrad.objectives import MaxEntReturn as MaxEntReturn
 from ppgrad.objectives import Objective as Objective
 from ppgrad.objectives import RenyiELBO as RenyiELBO
+from ppgrad.objectives import ReweightedWakeSleep as ReweightedWakeSleep
 from ppgrad.objectives import VarGrad as VarGrad
 from ppgrad.policies import BetaPolicy as BetaPolicy
 from ppgrad.policies import CategoricalPolicy as CategoricalPolicy
