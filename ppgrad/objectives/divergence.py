@@ -40,7 +40,7 @@ class Divergence(JointObjective):
 
     Args:
         estimator: serves every site that nothing else chooses for.
-        f: a name, or a function of a tensor of ratios, elementwise, made of torch's operations.
+        f: a name, or a function of a tensor of ratios of any shape to one of the same shape, elementwise.
         alpha: the order, for "renyi" alone: above 0 and not 1.
         num_importance: K ≥ 2.
         options: see `Objective`; ``num_particles`` such estimates are averaged, K samples each.

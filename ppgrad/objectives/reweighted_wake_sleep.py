@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyro.poutine as poutine
@@ -159,7 +160,7 @@ def _is_dreamt(name: str) -> bool:
 
 def _awake(record: Record) -> Record:
     entries = [entry._replace(cost=None) if _is_dreamt(entry.name) else entry for entry in record.entries]
-    return Record(tuple(entries), record.dependence)
+    return replace(record, entries=tuple(entries))
 
 
 def _dreams(record: Record) -> list[Tensor]:

@@ -127,6 +127,7 @@ def turning_guide(observations: Any = None) -> None:
 def test_a_program_in_a_loop() -> None:
     objective = ReweightedWakeSleep(insomnia=0.4, num_importance=2)
     found = ppgrad.measure(objective, model, turning_guide, replicates=400, reference=exact(0.4, 2))
+    assert math.isfinite(objective.loss(model, turning_guide))
     assert not objective.prepare(model, turning_guide).executor.vectorize
     assert all(bool((p > FAILURE_RATE).all()) for p in found.p_value.values())
 
