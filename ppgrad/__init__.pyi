@@ -93,6 +93,7 @@ from ppgrad.measurement import rollouts as rollouts
 from ppgrad.measurement import score as score
 from ppgrad.objectives import BestOf as BestOf
 from ppgrad.objectives import CVaR as CVaR
+from ppgrad.objectives import Divergence as Divergence
 from ppgrad.objectives import ELBO as ELBO
 from ppgrad.objectives import EntropicRisk as EntropicRisk
 from ppgrad.objectives import ExpectedReturn as ExpectedReturn
@@ -102,6 +103,7 @@ from ppgrad.objectives import KLRegularized as KLRegularized
 from ppgrad.objectives import MaxEntReturn as MaxEntReturn
 from ppgrad.objectives import Objective as Objective
 from ppgrad.objectives import RenyiELBO as RenyiELBO
+from ppgrad.objectives import ReweightedWakeSleep as ReweightedWakeSleep
 from ppgrad.objectives import VarGrad as VarGrad
 from ppgrad.policies import BetaPolicy as BetaPolicy
 from ppgrad.policies import CategoricalPolicy as CategoricalPolicy

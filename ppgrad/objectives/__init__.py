@@ -4,6 +4,7 @@ from ppgrad.objectives._shared.estimate import Estimate
 from ppgrad.objectives._shared.surrogates import surrogates
 from ppgrad.objectives.best_of import BestOf
 from ppgrad.objectives.cvar import CVaR
+from ppgrad.objectives.divergence import Divergence
 from ppgrad.objectives.elbo import ELBO
 from ppgrad.objectives.entropic_risk import EntropicRisk
 from ppgrad.objectives.expected_return import ExpectedReturn
@@ -13,6 +14,7 @@ from ppgrad.objectives.kl_regularized import KLRegularized
 from ppgrad.objectives.max_ent_return import MaxEntReturn
 from ppgrad.objectives.objective import Objective
 from ppgrad.objectives.renyi_elbo import RenyiELBO
+from ppgrad.objectives.reweighted_wake_sleep import ReweightedWakeSleep
 from ppgrad.objectives.var_grad import VarGrad
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "IWELBO",
     "BestOf",
     "CVaR",
+    "Divergence",
     "EntropicRisk",
     "Estimate",
     "ExpectedReturn",
@@ -28,6 +31,7 @@ __all__ = [
     "MaxEntReturn",
     "Objective",
     "RenyiELBO",
+    "ReweightedWakeSleep",
     "VarGrad",
     "surrogates",
 ]

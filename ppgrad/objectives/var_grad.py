@@ -34,7 +34,7 @@ class VarGrad(ELBO):
         options: see `Objective`.
 
     Raises:
-        InvalidInput: ``num_particles`` is less than 2.
+        InvalidInput: ``num_particles`` is less than 2, or ``analytic_kl`` is asked for.
         Unsupported: a site asks for another estimator.
 
     Source: Richter, Boustati, Nüsken, Ruiz & Akyildiz (2020), VarGrad, definition 2 and eq. 10.
@@ -43,6 +43,11 @@ class VarGrad(ELBO):
     def __init__(self, estimator: Estimator | None = None, *, num_particles: int = 8, **options: Any):
         if not isinstance(num_particles, bool) and num_particles == 1:
             raise InvalidInput("VarGrad(num_particles=1): a variance needs two particles. Write num_particles=2.")
+        if options.get("analytic_kl"):
+            raise InvalidInput(
+                "VarGrad(analytic_kl=True): the variance is that of log q − log p of the draws. Write ELBO(…, "
+                "analytic_kl=True)."
+            )
         super().__init__(ScoreFunction() if estimator is None else estimator, num_particles=num_particles, **options)
 
     @property

@@ -22,6 +22,7 @@ class Traced:
         is_followed: whether no value had left torch before it; else all that came before counts.
         replays: the place of the guide's site whose value the model takes here; None elsewhere.
         in_guide: whether it is the guide's.
+        reads_own: whether its cost was computed from its value, and not from distributions alone.
         hides: a random site whose value is not seen, such as a factor in a guide: all that follows depends on it.
     """
 
@@ -31,6 +32,7 @@ class Traced:
     is_followed: bool
     replays: int | None
     in_guide: bool
+    reads_own: bool = True
     hides: bool = False
 
 
@@ -43,32 +45,37 @@ def dependence_of(traced: Sequence[Traced], notes: tuple[str, ...] = ()) -> Depe
     iterations cannot be told apart, and all of them count.
     """
     before = _Before({name for one in traced for name, place in one.site.sequence if place == AGAIN})
-    values, costs = [], []
+    values: list[Draws] = []
+    costs: list[Draws] = []
     hidden: Draws = 0
     for i, one in enumerate(traced):
         value, cost, own = one.value, one.cost, 1 << i
-        before.reach(one, i)
+        if one.reads_own:
+            before.reach(one, i)
         if not one.is_followed:
             unknown = before.draws(one)
             value, cost = value | unknown, cost | unknown
+        before.reach(one, i)
         value, cost = value | hidden, cost | hidden
         if one.site.is_random:
             before.add(one.site.sequence, i, one.in_guide)
             cost |= own
             hidden |= own if one.hides else 0
         if one.replays is not None:
-            cost |= 1 << one.replays
+            cost |= 1 << one.replays if one.reads_own else values[one.replays]
         values.append(value & (own - 1))  # what comes later shares memory with it, and no more
         costs.append(cost)
     sites, guided = tuple(one.site for one in traced), sum(one.in_guide for one in traced)
     return Dependence(sites, tuple(values), tuple(costs), notes=notes, guide_sites=guided)
 
 
-def ordered(sites: Sequence[Structure], in_guide: Sequence[bool], replays: Sequence[int | None]) -> Dependence:
+def ordered(
+    sites: Sequence[Structure], in_guide: Sequence[bool], replays: Sequence[int | None], reads_own: Sequence[bool]
+) -> Dependence:
     """The dependence of a program of whose values nothing is known."""
     traced = [
-        Traced(site, 0, 0, False, replayed, guided)
-        for site, guided, replayed in zip(sites, in_guide, replays, strict=True)
+        Traced(site, 0, 0, False, replayed, guided, reads)
+        for site, guided, replayed, reads in zip(sites, in_guide, replays, reads_own, strict=True)
     ]
     return dependence_of(traced)
 

@@ -108,7 +108,8 @@ class Marking(Messenger):
             followed = self._escapes[site.name][0 if site.in_guide else -1] == 0
             hides = site.is_random and site.name not in self._origins
             of_cost = 0 if cost is None else draws(self.following.origins(cost))
-            traced.append(Traced(structure, draws(value), of_cost, followed, replays, site.in_guide, hides))
+            reads_own = not site.is_replayed_in_closed_form
+            traced.append(Traced(structure, draws(value), of_cost, followed, replays, site.in_guide, reads_own, hides))
         return dependence_of(traced, tuple(dict.fromkeys(place for _, place in self.following.escapes)))
 
     def _of_density(self, site: Site) -> Origins:
@@ -132,4 +133,5 @@ def order_of(sites: Sequence[Site], costs: Sequence[Any]) -> Dependence:
     """The dependence that the order of the sites alone tells."""
     guided = {site.name: i for i, site in enumerate(sites) if site.in_guide}
     replays = [guided.get(site.name) if site.kind == "replayed" else None for site in sites]
-    return ordered(structure_of(sites, costs), [site.in_guide for site in sites], replays)
+    reads_own = [not site.is_replayed_in_closed_form for site in sites]
+    return ordered(structure_of(sites, costs), [site.in_guide for site in sites], replays, reads_own)

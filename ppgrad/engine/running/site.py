@@ -122,6 +122,19 @@ class Site:
         return "_raw_log_prob" in vars(self)
 
     @property
+    def is_replayed_in_closed_form(self) -> bool:
+        """Whether the cost of a replayed site does not read its value: its density has not been asked for."""
+        return self.kind == "replayed" and not self.is_evaluated
+
+    def is_weighted_like(self, other: Site) -> bool:
+        """Whether both are known to have the same scale and the same mask."""
+        scales = self._scale is other._scale or (
+            not isinstance(self._scale, Tensor) and not isinstance(other._scale, Tensor) and self._scale == other._scale
+        )
+        masks = self._mask is other._mask or {self._mask, other._mask} == {None, True}
+        return scales and masks
+
+    @property
     def _density(self) -> Tensor:
         fn = without_mask(self.fn)
         if self.estimator is not None and self.estimator.facts.reparameterized:
