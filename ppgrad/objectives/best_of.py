@@ -28,6 +28,7 @@ class BestOf(JointObjective):
         k: how many tries count, from 1 up; 1 is the expected return.
         discount: γ, as in `ExpectedReturn`.
         num_importance: n ≥ k, the runs of one estimate; None for the larger of k and 8.
+        over: a plate whose elements are runs, such as the episodes of a rollout; see `JointObjective`.
         options: see `Objective`; ``num_particles`` such estimates are averaged, n runs each.
 
     Raises:
@@ -38,6 +39,7 @@ class BestOf(JointObjective):
     """
 
     model_may_draw = True
+    takes_elements = True
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class BestOf(JointObjective):
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise InvalidInput(f"BestOf(k={k!r}): k is an integer from 1 up.")
         super().__init__(estimator, num_importance=max(k, 8) if num_importance is None else num_importance, **options)
-        if self.num_importance < k:
+        if self.num_importance < k and self.over is None:
             raise InvalidInput(
                 f"BestOf(k={k}, num_importance={num_importance}): the best of {k} needs as many runs. "
                 f"Write num_importance={k} or more."
@@ -64,6 +66,8 @@ class BestOf(JointObjective):
         return return_costs(sites, self.discount)
 
     def value(self, costs: Tensor) -> Tensor:
+        if costs.shape[-1] < self.k:
+            raise InvalidInput(f"BestOf(k={self.k}) has {costs.shape[-1]} runs. Write num_importance={self.k} or more.")
         return _mean_best(-costs, self.k)
 
     def credit(self, costs: Tensor) -> Tensor:

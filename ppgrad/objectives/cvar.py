@@ -31,6 +31,7 @@ class CVaR(JointObjective):
         level: share of the worst returns, in (0, 1).
         discount: γ, as in `ExpectedReturn`.
         num_importance: K; level × K of 1 or more makes sense of ``level``.
+        over: a plate whose elements are runs, such as the episodes of a rollout; see `JointObjective`.
         options: see `Objective`; ``num_particles`` such estimates are averaged, K runs each.
 
     Raises:
@@ -41,6 +42,7 @@ class CVaR(JointObjective):
     """
 
     model_may_draw = True
+    takes_elements = True
 
     def __init__(
         self,

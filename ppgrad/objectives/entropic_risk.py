@@ -24,6 +24,7 @@ class EntropicRisk(LogMeanExp):
         estimator: serves every site that nothing else chooses for.
         beta: not 0, in units of one over the return.
         discount: γ, as in `ExpectedReturn`.
+        over: a plate whose elements are runs, such as the episodes of a rollout; see `JointObjective`.
         options: see `LogMeanExp`; ``num_importance`` is K.
 
     Raises:
@@ -33,6 +34,7 @@ class EntropicRisk(LogMeanExp):
     """
 
     model_may_draw = True
+    takes_elements = True
 
     def __init__(
         self, estimator: Estimator | None = None, *, beta: float = -1.0, discount: float = 1.0, **options: Any

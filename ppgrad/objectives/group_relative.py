@@ -7,9 +7,11 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from ppgrad.core import Estimator, Facts, InvalidInput, Plates, Signal
+from ppgrad.core import Estimator, Facts, InvalidInput, InvalidProgram, Plate, Plates, Signal
 from ppgrad.engine.running.record import Record, Served
 from ppgrad.estimators import ScoreFunction
+from ppgrad.objectives._shared.elements import is_of_one, plate_called
+from ppgrad.objectives._shared.options import check_plate_name
 from ppgrad.objectives._shared.requirements import check_only_scores
 from ppgrad.objectives.expected_return import ExpectedReturn
 from ppgrad.objectives.objective import Objective
@@ -40,11 +42,15 @@ class GroupRelative(ExpectedReturn):
         estimator: None or ``ScoreFunction()``: every site is served so.
         advantage: "rloo", "grpo" or "dr_grpo".
         num_particles: G ≥ 2.
+        over: the name of a plate whose elements are a group, in all particles together; draws outside of it are
+            compared over the particles.
         discount: γ, as in `ExpectedReturn`.
         options: see `Objective`.
 
     Raises:
-        InvalidInput: ``num_particles`` is less than 2, or ``advantage`` is none of the three.
+        InvalidInput: ``num_particles`` is less than 2 without ``over``, or ``advantage`` is none of the three.
+        InvalidAssignment: when run: ``over`` names no plate.
+        InvalidProgram: when run, with ``over``: a draw acts on several elements.
         Unsupported: a site asks for another estimator.
 
     Source: Kool, van Hoof & Welling (2019), eq. 8 (RLOO); Shao et al. (2024), DeepSeekMath, section 4.1
@@ -57,12 +63,15 @@ class GroupRelative(ExpectedReturn):
         *,
         advantage: Advantage = "rloo",
         num_particles: int = 8,
+        over: str | None = None,
         **options: Any,
     ):
+        check_plate_name(type(self), over)
         if advantage not in get_args(Advantage):
             raise InvalidInput(f"GroupRelative(advantage={advantage!r}): write 'rloo', 'grpo' or 'dr_grpo'.")
-        if not isinstance(num_particles, bool) and num_particles == 1:
+        if not isinstance(num_particles, bool) and num_particles == 1 and over is None:
             raise InvalidInput("GroupRelative(num_particles=1): a group has two runs or more. Write num_particles=2.")
+        self.over = over
         super().__init__(ScoreFunction() if estimator is None else estimator, num_particles=num_particles, **options)
         self.advantage = advantage
 
@@ -77,11 +86,28 @@ class GroupRelative(ExpectedReturn):
     def combine(self, records: Sequence[Record]) -> tuple[Tensor, Tensor, tuple[Served, ...]]:
         check_only_scores(records, "GroupRelative()", "ExpectedReturn(…)")
         loss, direct, served = super().combine(records)
-        relative = [(draw, self._relative(signal, draw.plates), estimator) for draw, signal, estimator in served]
+        plate = None if self.over is None else plate_called(self.over, records)
+        if plate is not None:
+            _check_apart(records, plate)
+        relative = [(draw, self._relative(signal, draw.plates, plate), estimator) for draw, signal, estimator in served]
         return loss, direct, tuple(relative)
 
-    def _relative(self, signal: Signal, plates: Plates) -> Signal:
-        return Signal({plates: group_advantage(signal.value, self.advantage)}, plates)
+    def _relative(self, signal: Signal, plates: Plates, plate: Plate | None) -> Signal:
+        if plate is None or plate not in plates:
+            return Signal({plates: group_advantage(signal.value, self.advantage)}, plates)
+        group = signal.value.movedim(plate.dim, 1)
+        advantage = group_advantage(group.flatten(0, 1), self.advantage).reshape(group.shape)
+        return Signal({plates: advantage.movedim(1, plate.dim)}, plates)
+
+
+def _check_apart(records: Sequence[Record], plate: Plate) -> None:
+    for record in records:
+        for place, entry in enumerate(record.entries):
+            if entry.draw is not None and plate in entry.plates and not is_of_one(record, place, plate):
+                raise InvalidProgram(
+                    f"A draw of site '{entry.name}' acts on what several elements of plate '{plate.name}' cost, or on "
+                    "what stands outside of it: its elements are no group. Leave out over=."
+                )
 
 
 def group_advantage(values: Tensor, advantage: Advantage) -> Tensor:

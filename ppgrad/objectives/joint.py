@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ppgrad.core import Estimator, Signal, Unsupported
+from ppgrad.core import Estimator, InvalidInput, Plate, Signal, Unsupported
 from ppgrad.engine.running.record import Record, Served
 from ppgrad.engine.running.sampler import Sizes
 from ppgrad.objectives._shared.dice import Memories, joint_dice
+from ppgrad.objectives._shared.elements import SignalsOfElements, costs_of_elements, plate_called
 from ppgrad.objectives._shared.lanes import RunsOfPart, lanes_of
 from ppgrad.objectives._shared.merging import merged
-from ppgrad.objectives._shared.options import check_count
+from ppgrad.objectives._shared.options import check_count, check_plate_name
 from ppgrad.objectives._shared.requirements import check_nothing_is_summed_over
 from ppgrad.objectives.objective import Objective
 
@@ -30,17 +31,31 @@ class JointObjective(Objective):
         estimator: serves every site that nothing else chooses for; ``ScoreFunction(LeaveOneOut())``
             compares particles, each of K runs.
         num_importance: K.
+        over: the name of a plate of n elements, such as the episodes of a rollout: each of them is a run, K × n in
+            all, with a cost of its own. None where a run is all that the program does.
         options: see `Objective`; ``num_particles`` values of v are averaged, K runs each.
 
     Raises:
-        InvalidInput: ``num_importance`` is no integer from 1 up.
+        InvalidInput: ``num_importance`` is no integer from 1 up, or ``over`` is no name.
+        InvalidAssignment: when run: ``over`` names no plate.
+        InvalidProgram: when run, with ``over``: something costs outside of the plate.
+        Unsupported: when run, with ``over``: an estimator runs the program again, or compares the elements.
     """
 
     couples_lanes: ClassVar[bool] = True
 
-    def __init__(self, estimator: Estimator | None = None, *, num_importance: int = 8, **options: Any):
+    takes_elements: ClassVar[bool] = False
+    """Whether ``over`` makes sense: elements of a plate are further runs, as of returns, and not other data."""
+
+    def __init__(
+        self, estimator: Estimator | None = None, *, num_importance: int = 8, over: str | None = None, **options: Any
+    ):
         check_count(type(self), "num_importance", num_importance)
+        check_plate_name(type(self), over)
+        if over is not None and not self.takes_elements:
+            raise InvalidInput(f"{type(self).__name__}(over={over!r}): there is no such option. over= is for returns.")
         self.num_importance = num_importance
+        self.over = over
         super().__init__(estimator, **options)
 
     @property
@@ -78,6 +93,8 @@ class JointObjective(Objective):
         return -part.scale * self.value(costs).sum() / self.num_particles
 
     def surrogate_of_any_order(self, records: Sequence[Record], memories: Memories) -> Tensor:
+        if self.over is not None:
+            raise Unsupported(f"{type(self).__name__}(over={self.over!r}) has no second derivative here.")
         part, *more = self.parts(records)
         if more:
             raise Unsupported(
@@ -89,6 +106,8 @@ class JointObjective(Objective):
         return joint_dice(records, served, -self.value(costs), offsets, memories) / self.num_particles
 
     def combine(self, records: Sequence[Record]) -> tuple[Tensor, Tensor, tuple[Served, ...]]:
+        if self.over is not None:
+            return self._combine_elements(records, plate_called(self.over, records))
         parts = self.parts(records)
         costs = [self._costs(part) for part in parts]
         values = [part.scale * self.value(one).sum() for part, one in zip(parts, costs, strict=True)]
@@ -105,6 +124,18 @@ class JointObjective(Objective):
                 group = next(group for group in groups if group.part.holds(places[draw.name]))
                 served.append((draw, group.signal(draw.log_prob.dim(), signal, lanes), estimator))
         return loss, sum(direct[1:], direct[0]), merged(served)
+
+    def _combine_elements(self, records: Sequence[Record], plate: Plate) -> tuple[Tensor, Tensor, tuple[Served, ...]]:
+        """`combine` where each element of a plate is a run."""
+        for record in records:
+            check_nothing_is_summed_over(record, type(self).__name__)
+        costs = costs_of_elements(records, plate).reshape(self.num_particles, -1)
+        joint = -self.value(costs)
+        if not torch.is_grad_enabled():
+            return joint.mean(), joint.mean(), ()
+        fixed = costs.detach()
+        signals = SignalsOfElements(plate, self.credit(fixed), self.without(fixed), joint.detach())
+        return joint.mean(), joint.mean(), merged(signals.served(records))
 
     def parts(self, records: Sequence[Record]) -> list[RunsOfPart]:
         """What has a number of its own in each run."""

@@ -34,3 +34,9 @@ def check_count(kind: type[PyroELBO], name: str, value: Any) -> None:
     """Raise if an option is no integer from 1 up."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidInput(f"{kind.__name__}({name}={value!r}): {name} is an integer from 1 up.")
+
+
+def check_plate_name(kind: type[PyroELBO], over: Any) -> None:
+    """Raise unless ``over`` is a plate's name, or None."""
+    if over is not None and not isinstance(over, str):
+        raise InvalidInput(f"{kind.__name__}(over={over!r}): over is the name of a plate. Write over='episodes'.")
