@@ -28,6 +28,7 @@ _PUBLIC = {
         "NoCompiler",
         "NoGradientPath",
         "NonFinite",
+        "OutOfSupport",
         "PpgradError",
         "Problem",
         "Remembers",

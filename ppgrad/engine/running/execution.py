@@ -72,7 +72,8 @@ def _sites(trace: poutine.Trace, sampler: Sampler, in_guide: bool, replayed: Map
         else:
             kind = "deterministic"
         is_relaxed = name in sampler.drawn and sampler.drawn[name].is_relaxed
-        yield Site(node, kind, in_guide, drawn, is_relaxed)
+        is_bounded = name in sampler.bounded and kind in ("replayed", "observed") and not is_relaxed
+        yield Site(node, kind, in_guide, drawn, is_relaxed, is_bounded)
 
 
 def _innermost(fn: Any) -> Any:

@@ -71,6 +71,7 @@ class Executor:
         couples_lanes: the objective is no sum over costs: every draw acts on all of it.
         checks_after: the distributions are checked once after the run, not one by one while it runs.
         together: densities that are alike are evaluated in one call; False to see the gradient of each.
+        bounded: the sites whose values may leave the support where distributions cannot check them.
     """
 
     program: Program
@@ -87,6 +88,7 @@ class Executor:
     noises: dict[str, NoiseSite] = field(default_factory=dict)
     checks_after: bool = True
     together: bool = True
+    bounded: frozenset[str] = frozenset()
     dependences: dict[tuple[Structure, ...], Dependence] = field(default_factory=dict)
 
     @property
@@ -282,7 +284,11 @@ class Executor:
         own: Mapping[str, Tensor],
         follows: bool = False,
     ) -> Run:
-        sampler = Sampler(self.assignment, self.sizes, index, None, branch, own.get("shift"), inputs.memory, noise)
+        unchecked = branch is None and (isinstance(inputs.token, Tensor) or draws_up_front())
+        bounded = self.bounded if unchecked else frozenset()
+        sampler = Sampler(
+            self.assignment, self.sizes, index, None, branch, own.get("shift"), inputs.memory, noise, bounded
+        )
         if not isinstance(inputs.token, Tensor) and not inputs.replacements:
             return self._recorded(sampler, branch, follows)
         with LaneTensors(inputs.token, inputs.replacements) as mode:

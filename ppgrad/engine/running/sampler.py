@@ -74,7 +74,10 @@ class Sampler(Messenger):
         shift: of this lane, is added to the branch's alternative.
         memory: what is remembered of each site.
         watch: is shown each site's name and distribution before anything is drawn from it.
+        bounded: the sites whose density is to be −∞ outside of its support, since nothing else looks.
     """
+
+    bounded: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -86,8 +89,10 @@ class Sampler(Messenger):
         shift: Tensor | None = None,
         memory: Mapping[str, Memory] | None = None,
         uniforms: Mapping[str, Tensor] | None = None,
+        bounded: frozenset[str] = frozenset(),
     ):
         super().__init__()
+        self.bounded = bounded
         self._uniforms = uniforms or {}
         self._memory = memory or {}
         self._shift = shift
