@@ -121,7 +121,7 @@ class Marking(Messenger):
 
         Once for all slices, or once a slice? The score function would take the one, pathwise the other.
         """
-        inside = {name: site.plates for site in sites if site.is_random for name in [site.name]}
+        inside = {site.name: site.plates for site in sites if site.is_random}
         for site, cost in zip(sites, costs, strict=True):
             if cost is None or site.kind not in ("reward", "factor", "observed"):
                 continue

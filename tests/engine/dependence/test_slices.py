@@ -39,7 +39,7 @@ def later_plate_of_the_same_name():
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("particles", [1, 20])
 def test_a_number_that_mixes_slices_inside_of_their_plate_is_refused(program, estimator, particles):
-    with pytest.raises(InvalidProgram, match="'c'.*plate '(rows|columns)'.*'x'"):
+    with pytest.raises(InvalidProgram, match=r"'c'.*plate '(rows|columns)'.*'x'"):
         ppgrad.gradient(ExpectedReturn(estimator, num_particles=particles), program, seed=0)
 
 
@@ -57,7 +57,7 @@ def test_so_it_is_in_a_factor_and_in_a_likelihood():
             pyro.sample("z", dist.Normal(mean(), 1.0))
 
     for kind in ("factor", "likelihood"):
-        with pytest.raises(InvalidProgram, match="'y'.*plate 'data'"):
+        with pytest.raises(InvalidProgram, match=r"'y'.*plate 'data'"):
             ppgrad.gradient(ELBO(), model, guide, (kind,), seed=0)
 
 
@@ -74,6 +74,7 @@ def counted(value_of):
     return program
 
 
+@pytest.mark.filterwarnings("ignore::ppgrad.NoGradientPath")
 @pytest.mark.parametrize(
     ("value_of", "slope"),
     [(lambda z, m: 2.0, 0.0), (lambda z, m: 2 * m, 8.0), (lambda z, m: 2 * z, 8.0), (lambda z, m: 2 * z * m, 16.0)],
@@ -84,4 +85,4 @@ def test_a_number_that_mixes_no_slices_counts_once_a_slice(value_of, slope, esti
     found = ppgrad.measure(ExpectedReturn(estimator), counted(value_of), replicates=2000, seed=1)
     error = (found.variance["m"] / 2000).sqrt()
     assert abs(float(found.mean["m"]) + slope) <= 5 * float(error) + 1e-4
-    assert abs(ExpectedReturn(num_particles=50).loss(counted(value_of), None) - {0.0: 8.0}.get(slope, 8.0)) < 0.1
+    assert ExpectedReturn(num_particles=50).loss(counted(value_of), None) == pytest.approx(8.0, abs=0.1)
