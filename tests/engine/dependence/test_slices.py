@@ -28,14 +28,14 @@ def sum_over_one_plate():
         ppgrad.cost("c", x.square().sum(-1, keepdim=True))
 
 
-def later_plate_of_the_same_name():
+def later_plate_of_the_same_size():
     with pyro.plate("rows", 3):
         x = ppgrad.policy("x", dist.Normal(mean(), 1.0).expand([3, 2]).to_event(1))
-    with pyro.plate("rows", 3):
+    with pyro.plate("rows again", 3):
         ppgrad.reward("c", x.max())
 
 
-@pytest.mark.parametrize("program", [cost_of_several, sum_over_one_plate, later_plate_of_the_same_name])
+@pytest.mark.parametrize("program", [cost_of_several, sum_over_one_plate, later_plate_of_the_same_size])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("particles", [1, 20])
 def test_a_number_that_mixes_slices_inside_of_their_plate_is_refused(program, estimator, particles):
