@@ -73,6 +73,8 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
     """
     with aside(), torch.enable_grad(), nonfinite_explained(executor), relaxation_explained(executor.assignment):
         sampler, followed = _growing(executor, lambda sampler: follow(executor.program, sampler, executor.costs))
+        if followed.traces[0] is not None and executor.heed_model(followed.traces[0], followed.asked):
+            sampler, followed = _growing(executor, lambda sampler: follow(executor.program, sampler, executor.costs))
         guide_trace, model_trace = followed.traces
         sites, costs = followed.sites, followed.costs
         executor.learn(followed.dependence)

@@ -9,6 +9,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.poutine import Trace
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -207,6 +208,13 @@ class Executor:
             lane()
         finally:
             restore_generators(end)
+
+    def heed_model(self, guide: Trace, asked: Mapping[str, Any]) -> bool:
+        """Take over the estimators that the model's sites ask for draws of the guide; whether to begin anew."""
+        if not self.assignment.heed_model(guide.nodes, asked):
+            return False
+        self.grid, self.noises = Grid({}, {}), {}
+        return True
 
     def learn(self, dependence: Dependence) -> None:
         """Take note of what depends on what in one structure of the program."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ import pyro.poutine as poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppgrad.core import InvalidProgram, Plate
 from ppgrad.engine.dependence.dependence import Dependence, Draws, Structure
 from ppgrad.engine.dependence.following import Following, Origins
 from ppgrad.engine.dependence.order import Traced, dependence_of, ordered
@@ -25,12 +24,16 @@ Traces = tuple[poutine.Trace | None, poutine.Trace]
 
 @dataclass(frozen=True)
 class Followed:
-    """A run whose values were followed: its traces, its sites with their costs, and what depends on what."""
+    """A run whose values were followed: its traces, its sites with their costs, and what depends on what.
+
+    ``asked`` holds what the model's sites say by ``infer["gradient"]``, which a replayed trace does not keep.
+    """
 
     traces: Traces
     sites: list[Site]
     costs: Sequence[Tensor | None]
     dependence: Dependence
+    asked: Mapping[str, Any]
 
 
 def follow(program: Program, sampler: Sampler, costs: Callable[[Sequence[Site]], Sequence[Tensor | None]]) -> Followed:
@@ -46,7 +49,20 @@ def follow(program: Program, sampler: Sampler, costs: Callable[[Sequence[Site]],
         traces = run(program, sampler, marking)
         sites = sites_of(*traces, sampler)
         found = costs(sites)
-        return Followed(traces, sites, found, marking.dependence(sites, found))
+        return Followed(traces, sites, found, marking.dependence(sites, found), marking.asked.gradients)
+
+
+class Asked(Messenger):
+    """Remembers ``infer["gradient"]`` of each site of a model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gradients: dict[str, Any] = {}
+
+    def _pyro_sample(self, message: Any) -> None:
+        chosen = message["infer"].get("gradient")
+        if chosen is not None:
+            self.gradients[message["name"]] = chosen
 
 
 class Marking(Messenger):
@@ -59,6 +75,7 @@ class Marking(Messenger):
     def __init__(self, sampler: Sampler):
         super().__init__()
         self.following = Following()
+        self.asked = Asked()
         self._sampler = sampler
         self._in_model = False
         self._origins: dict[str, Origins] = {}
@@ -92,12 +109,8 @@ class Marking(Messenger):
         Args:
             sites: of the run, in program order.
             costs: of each site, computed while operations were followed.
-
-        Raises:
-            InvalidProgram: one number for all slices of a plate was computed from draws inside of it.
         """
         places = {site.name: i for i, site in enumerate(sites) if site.name in self._origins and site.is_random}
-        self._check_slices(sites, costs)
         if len(places) < len(self._origins):  # a draw that no trace holds
             return order_of(sites, costs)
         by_bit = [places[name] for name in self._origins]
@@ -116,48 +129,11 @@ class Marking(Messenger):
             traced.append(Traced(structure, draws(value), of_cost, followed, replays, site.in_guide, hides))
         return dependence_of(traced, tuple(dict.fromkeys(place for _, place in self.following.escapes)))
 
-    def _check_slices(self, sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:
-        """Raise where a plate repeats one number that was computed from the draws of its own slices.
-
-        Once for all slices, or once a slice? The score function would take the one, pathwise the other.
-        """
-        inside = {site.name: site.plates for site in sites if site.is_random}
-        for site, cost in zip(sites, costs, strict=True):
-            if cost is None or site.kind not in ("reward", "factor", "observed"):
-                continue
-            found = self.following.origins(cost)
-            drawn = [name for name, origin in self._origins.items() if found & origin and name in inside]
-            for plate in site.plates:
-                mixed = [
-                    name for name in drawn if any((p.dim, p.size) == (plate.dim, plate.size) for p in inside[name])
-                ]
-                if mixed and plate.size > 1 and _is_repeated(site.fn, plate.dim):
-                    raise InvalidProgram(_repeated(site, plate, mixed[0]))
-
     def _of_density(self, site: Site) -> Origins:
         try:
             return self.following.origins(site.density)
         except NotImplementedError:
             return 0
-
-
-def _is_repeated(fn: Any, dim: int) -> bool:
-    """Whether all that a distribution is made of was broadcast along a plate."""
-    inner = fn
-    while hasattr(inner, "base_dist"):
-        inner = inner.base_dist
-    dim -= len(inner.batch_shape) - len(fn.batch_shape)
-    held = [x for x in vars(inner).values() if isinstance(x, Tensor) and x.dim() >= -dim]
-    return bool(held) and all(x.stride(dim) == 0 for x in held)
-
-
-def _repeated(site: Site, plate: Plate, draw: str) -> str:
-    what = {"reward": "Reward site", "factor": "Factor"}.get(site.kind, "The distribution of site")
-    return (
-        f"{what} '{site.name}' is one number for all {plate.size} slices of plate '{plate.name}', computed from "
-        f"draws of several of them at site '{draw}': it may count once, or once a slice. Write one number for each "
-        f"slice (no sum over the plate), or put the site after the plate, where it counts once."
-    )
 
 
 def structure_of(sites: Sequence[Site], costs: Sequence[Any]) -> tuple[Structure, ...]:
