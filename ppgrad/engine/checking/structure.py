@@ -61,7 +61,7 @@ def check_finite(sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:
             if bad is not None:
                 raise NonFinite(f"Reward site '{site.name}' is {bad:g}. Keep rewards finite.")
         elif matters:
-            bad = _first_bad(site.value)
+            bad = None if site.kind == "observed" else _first_bad(site.value)  # missing data may be written as NaN
             if bad is None:
                 bad = _first_bad(site.log_prob)
             if bad is not None:
