@@ -29,6 +29,7 @@ _PUBLIC = {
         "NoCompiler",
         "NoGradientPath",
         "NonFinite",
+        "OutOfSupport",
         "PpgradError",
         "Problem",
         "Remembers",

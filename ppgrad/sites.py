@@ -9,6 +9,7 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.runtime import am_i_wrapped, get_plates
 from torch import Tensor
 
@@ -40,8 +41,11 @@ def policy(
     Returns:
         The action, of shape ``fn.shape()``.
 
-    Raises: nothing; an estimator that cannot serve the site says so when an objective runs the program.
+    Raises:
+        InvalidProgram: ``name`` is no text or empty; ``fn`` is no distribution of Pyro's. An estimator that cannot
+            serve the site says so when an objective runs the program.
     """
+    _check_site(name, fn)
     infer = {**(infer or {}), "policy": True, "context": context}
     if not am_i_wrapped():
         return pyro.sample(name, fn, obs=obs, infer=infer)
@@ -63,10 +67,11 @@ def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = 
             that training reports.
 
     Raises:
-        InvalidProgram: ``value`` does not broadcast to the plates around it.
+        InvalidProgram: ``name`` is no text or empty; ``value`` does not broadcast to the plates around it.
 
     Source: Levine (2018), Reinforcement learning and control as probabilistic inference, eq. 3.
     """
+    _check_name(name)
     value = torch.as_tensor(value)
     if not value.is_floating_point():
         value = value.to(torch.get_default_dtype())
@@ -100,6 +105,21 @@ def cost(name: str, value: Tensor | np.ndarray | float, *, time: int | None = No
     """
     value = torch.as_tensor(value)
     reward(name, -(value.int() if value.dtype == torch.bool else value), time=time)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise InvalidProgram(f"A site has the name {name!r}. Write a text that is not empty, such as 'x'.")
+
+
+def _check_site(name: object, fn: object) -> None:
+    _check_name(name)
+    if isinstance(fn, torch.distributions.Distribution) and not isinstance(fn, TorchDistributionMixin):
+        kind = type(fn).__name__
+        there = f"pyro.distributions.{kind}" if hasattr(dist, kind) else "a pyro.distributions.TorchDistribution"
+        raise InvalidProgram(
+            f"Site '{name}': {kind} is torch's distribution, which knows nothing of plates and masks. Write {there}."
+        )
 
 
 class _Earned(dist.Unit):

@@ -49,8 +49,8 @@ class PyroBaseline(Baseline, Learns, Remembers):
         return (cls(average=MovingAverage(0.9)),)
 
     @classmethod
-    def from_infer(cls, name: str, keys: Mapping[str, Any]) -> Self:
-        """Read ``infer["baseline"]`` of site ``name``.
+    def from_infer(cls, name: str, keys: Mapping[str, Any]) -> Self | None:
+        """Read ``infer["baseline"]`` of site ``name``; None where it asks for none.
 
         Raises:
             InvalidAssignment: a key that Pyro does not know, or keys that exclude one another.
@@ -78,10 +78,7 @@ class PyroBaseline(Baseline, Learns, Remembers):
         decaying = keys.get("use_decaying_avg_baseline", False)
         average = MovingAverage(keys.get("baseline_beta", 0.9)) if decaying else None
         if average is None and module is None and not reads_value:
-            raise InvalidAssignment(
-                f"Site '{name}': infer['baseline'] asks for no baseline. "
-                "Add use_decaying_avg_baseline=True, nn_baseline or baseline_value."
-            )
+            return None
         return cls(average, module, reads_value)
 
     def predict(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor:

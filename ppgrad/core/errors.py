@@ -17,6 +17,10 @@ class InvalidProgram(PpgradError):
     """The program breaks a rule of its objective: no reward, a wrong shape, a parameter nobody can name."""
 
 
+class OutOfSupport(InvalidProgram, ValueError):
+    """A value has no density at its site: outside of the support, or of another shape. Pyro raises ``ValueError``."""
+
+
 class NonFinite(PpgradError):
     """A reward, a log-probability or a distribution's parameter is NaN or infinite."""
 

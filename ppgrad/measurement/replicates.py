@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from ppgrad.core import Memory, NonFinite, PpgradError
+from ppgrad.core import Memory, PpgradError
 from ppgrad.core.generators import random_state, seed_generators, set_random_state
-from ppgrad.engine.checking.first_run import Prepared, explain_nonfinite
+from ppgrad.engine.checking.first_run import Prepared, explain_nonfinite, not_finite
 from ppgrad.engine.program.program import Program, tensors_held
 from ppgrad.engine.running.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.measurement.gradient import ascent, reversed_signs
@@ -171,4 +171,5 @@ def _check(prepared: Prepared, draws: dict[str, Tensor], losses: Tensor) -> None
         return
     explain_nonfinite(prepared.executor)
     what = f"gradient of parameter '{bad[0]}'" if bad else "loss"
-    raise NonFinite(f"Some replicates of the {what} are NaN or infinite. Keep the program's numbers finite.")
+    what = f"Some replicates of the {what} are NaN or infinite. Keep the program's numbers finite."
+    raise not_finite(prepared.executor, losses, what)

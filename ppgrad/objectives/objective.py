@@ -21,7 +21,7 @@ from ppgrad.engine.assignment.assignment import Assignment, Choice
 from ppgrad.engine.checking.first_run import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.compiling.compiled import Compiled
 from ppgrad.engine.program.fingerprint import Key, Same, kind
-from ppgrad.engine.program.parameters import announce
+from ppgrad.engine.program.parameters import announce, announce_again
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.record import Record, Served
@@ -168,6 +168,7 @@ class Objective(PyroELBO):
             others = [(seen, known) for seen, known in self._prepared if seen != key]
             self._prepared = [(key, prepared), *others][:_REMEMBERED]
         prepared.executor.program = program
+        announce_again(prepared.parameters, prepared.announces)
         return prepared
 
     def estimate(

@@ -15,10 +15,10 @@ class RenyiELBO(ImportanceBound):
     Args:
         estimator: serves every site that nothing else chooses for.
         alpha: order of the divergence, not 1.
-        options: see `IWELBO`.
+        options: see `IWELBO`. In Pyro's ``RenyiELBO`` K goes by ``num_particles``; it is ``num_importance`` here.
 
     Raises:
-        InvalidInput: ``alpha`` is 1 or no finite number.
+        InvalidInput: ``alpha`` is 1 or no finite number; or ``num_particles`` is given without ``num_importance``.
 
     Source: Li & Turner (2016), Rényi divergence variational inference, eq. 9.
     """
@@ -27,6 +27,12 @@ class RenyiELBO(ImportanceBound):
         finite("RenyiELBO", "alpha", alpha, 0.5)
         if alpha == 1.0:
             raise InvalidInput("RenyiELBO(alpha=1.0): the limit at 1 is the ELBO. Write ELBO(…).")
+        particles = options.get("num_particles", 1)
+        if particles != 1 and "num_importance" not in options:
+            raise InvalidInput(
+                f"RenyiELBO(num_particles={particles!r}): what Pyro calls so are the samples of one bound. For them "
+                f"write num_importance={particles!r}; to average bounds, give num_particles and num_importance."
+            )
         self.alpha = alpha
         super().__init__(estimator, **options)
 

@@ -9,6 +9,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ppgrad.engine.checking.first_run import Prepared
+from ppgrad.engine.program.parameters import unconstrained
 
 
 class TrainedTensors:
@@ -43,7 +44,7 @@ class TrainedTensors:
         self.critics = _critics(prepared)
         known = {id(leaf) for leaf in self.all.values()}
         for name, node in trace.nodes.items():
-            leaf = node["value"].unconstrained()
+            leaf = unconstrained(node["value"])
             if id(leaf) not in known and leaf.requires_grad:
                 known.add(id(leaf))
                 self.parameters[name] = leaf

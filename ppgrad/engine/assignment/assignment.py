@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -17,6 +17,8 @@ from ppgrad.core.distributions import is_learnable, requires_gradient
 from ppgrad.core.generators import undisturbed
 from ppgrad.estimators import Enumerate, Pathwise, ScoreFunction, all_estimators
 
+_ENUMERATIONS = ("parallel", "sequential", "flat")
+
 Choice = Mapping[str, Estimator] | Callable[[Mapping[str, Any]], Estimator | None] | None
 
 
@@ -26,10 +28,10 @@ _TENSORS = (Tensor, torch.nn.Parameter)
 class Assignment:
     """The estimators of an objective, and of the sites that it has met.
 
-    The choice at a site is, in this order: ``sites``; the site's ``infer={"gradient": …}``; the
-    objective's default; ``infer={"enumerate": …}``; pathwise where the distribution can and the
-    program lets a gradient through the value, the score function otherwise. A site whose density
-    depends on no parameter may be drawn by any of them, and is drawn plainly if the choice cannot serve it.
+    The choice at a site is, in this order: ``sites``; the site's ``infer={"gradient": …}``; that of the model's site
+    of its name, where a guide draws it; the objective's default; ``infer={"enumerate": …}``; pathwise where the
+    distribution can and the program lets a gradient through the value, the score function otherwise. A site whose
+    density depends on no parameter may be drawn by any of them, and is drawn plainly if the choice cannot serve it.
 
     Args:
         objective: the objective's name, for messages.
@@ -51,6 +53,7 @@ class Assignment:
         self._sites = sites
         self._reads_baselines = reads_baselines
         self._chosen: dict[str, dict[tuple[Any, ...], Estimator | None]] = {}
+        self._from_model: dict[str, Estimator] = {}
 
     def meet(self, message: Mapping[str, Any], info: Callable[[], SiteInfo]) -> Estimator | None:
         """The estimator of a site, or None where nothing has to be estimated.
@@ -79,9 +82,12 @@ class Assignment:
 
     def _resolve(self, message: Mapping[str, Any], info: SiteInfo) -> Estimator | None:
         name, infer = info.name, message["infer"]
+        _check_keys(name, infer)
         chosen = self._from_sites(name, message)
         if chosen is None and infer.get("gradient") is not None:
             chosen = checked(infer["gradient"], f"Site '{name}': infer['gradient']")
+        if chosen is None:
+            chosen = next((choice for site, choice in self._from_model.items() if matches(escape(site), message)), None)
         explicit = chosen is not None
         if chosen is None:
             chosen = self._default
@@ -101,6 +107,34 @@ class Assignment:
             return chosen
         raise Unsupported(_refusal(chosen, info, reason))
 
+    def heed_model(self, guide: Mapping[str, Mapping[str, Any]], asked: Mapping[str, Any]) -> bool:
+        """Take over what the model's sites say of draws of the guide; whether that says something new.
+
+        Args:
+            guide: the nodes of the guide's trace, by name.
+            asked: ``infer["gradient"]`` of the model's sites that have one.
+
+        Raises:
+            InvalidAssignment: the guide draws such a site together with others, so that nothing reads the choice.
+        """
+        drawn = [node for name, node in guide.items() if name in self._chosen]
+        found = {}
+        for name, choice in asked.items():
+            if name not in guide or not drawn:
+                continue
+            if not any(matches(escape(name), one) for one in drawn):
+                there = drawn[0]["name"]
+                raise InvalidAssignment(
+                    f"Site '{name}': infer['gradient'] of the model's site is read by nothing: the guide draws "
+                    f"'{there}' in its place. Choose for that one: sites={{'{there}': {choice!r}}}."
+                )
+            found[name] = checked(choice, f"Site '{name}': infer['gradient']")
+        if found == self._from_model:
+            return False
+        self._from_model = found
+        self._chosen.clear()
+        return True
+
     def _from_sites(self, name: str, message: Mapping[str, Any]) -> Estimator | None:
         if self._sites is None:
             return None
@@ -116,16 +150,16 @@ class Assignment:
             )
         return next(iter(matching.values()), None)
 
+    @property
+    def globs(self) -> Collection[str]:
+        """The globs of ``sites``."""
+        return () if self._sites is None or callable(self._sites) else self._sites.keys()
+
     def check_globs(self, messages: Mapping[str, Mapping[str, Any]]) -> None:
         """Raise if a glob of ``sites`` matched none of the random sites of the program."""
-        if self._sites is None or callable(self._sites):
-            return
-        for glob in self._sites:
+        for glob in self.globs:
             if not any(matches(glob, message) for message in messages.values()):
-                there = ", ".join(sorted(messages)) or "none"
-                raise InvalidAssignment(
-                    f"The glob {glob!r} of sites= matches no random site. The random sites: {there}."
-                )
+                raise InvalidAssignment(unmatched(glob, "sites=", messages))
 
     def served(self) -> list[tuple[str, Estimator]]:
         """The sites met so far that an estimator serves."""
@@ -171,6 +205,12 @@ def _look(fn: TorchDistribution) -> tuple[Any, ...]:
     return (*kinds, fn._batch_shape, fn._event_shape, learns)
 
 
+def unmatched(glob: str, where: str, names: Collection[str]) -> str:
+    """What to say of a glob that matches none of the random sites ``names``."""
+    there = ", ".join(sorted(set(names))) or "none"
+    return f"The glob {glob!r} of {where} matches no random site. The random sites: {there}."
+
+
 def checked(choice: Any, where: str) -> Estimator:
     """``choice`` if it is an estimator's instance, else an error that says what to write."""
     if isinstance(choice, Estimator):
@@ -195,6 +235,24 @@ def matches(glob: str, message: Mapping[str, Any]) -> bool:
     return any(fnmatchcase(candidate, glob) for candidate in names)
 
 
+def escape(name: str) -> str:
+    """The glob that matches a name alone."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _check_keys(name: str, infer: Mapping[str, Any]) -> None:
+    """Raise at a choice of Pyro's that nothing here would read."""
+    if infer.get("enumerate") not in (None, *_ENUMERATIONS):
+        raise InvalidAssignment(
+            f"Site '{name}': infer['enumerate'] is {infer['enumerate']!r}. Write 'parallel' or 'sequential'."
+        )
+    if infer.get("num_samples") is not None:
+        raise InvalidAssignment(
+            f"Site '{name}': infer['num_samples'], Pyro's tensor Monte Carlo, is read by nothing here. Remove it; to "
+            f"average more draws write num_particles={infer['num_samples']} in the objective."
+        )
+
+
 def _with_pyro_baseline(chosen: Estimator, name: str, infer: Mapping[str, Any]) -> Estimator:
     keys = infer.get("baseline")
     if not keys:
@@ -204,6 +262,8 @@ def _with_pyro_baseline(chosen: Estimator, name: str, infer: Mapping[str, Any]) 
             f"Site '{name}': infer['baseline'] is {keys!r}. Write a dict, as in {{'use_decaying_avg_baseline': True}}."
         )
     baseline = PyroBaseline.from_infer(name, keys)
+    if baseline is None:
+        return chosen
     if not isinstance(chosen, ScoreFunction):
         raise InvalidAssignment(
             f"Site '{name}' has infer['baseline'], which {chosen!r} does not read. "

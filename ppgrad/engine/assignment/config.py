@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import pyro.poutine as poutine
+from pyro.poutine.messenger import Messenger
 
-from ppgrad.core import Estimator
-from ppgrad.engine.assignment.assignment import Assignment, Choice
+from ppgrad.core import Estimator, InvalidAssignment
+from ppgrad.engine.assignment.assignment import Assignment, Choice, matches, unmatched
 
 
 def config_gradient(
@@ -39,12 +39,35 @@ def config_gradient(
     if fn is None:
         return lambda fn: config_gradient(fn, default, sites)
 
-    def configure(message: Mapping[str, Any]) -> dict[str, Any]:
-        if message["type"] != "sample" or message["is_observed"] or type(message["fn"]).__name__ == "_Subsample":
-            return {}
-        if message["infer"].get("gradient") is not None:
-            return {}
-        chosen = assignment.chosen(message)
-        return {} if chosen is None else {"gradient": chosen}
+    configured: Callable[..., Any] = _Configuration(assignment)(fn)
+    return configured
 
-    return poutine.infer_config(fn, configure)
+
+class _Configuration(Messenger):
+    """Writes the choice on each random site of a run, and tells at its end of a glob that no run has matched."""
+
+    def __init__(self, assignment: Assignment):
+        super().__init__()
+        self._assignment = assignment
+        self._unmatched = set(assignment.globs)
+        self._seen: list[str] = []
+
+    def __enter__(self) -> Any:
+        self._seen.clear()
+        return super().__enter__()
+
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> Any:
+        left = super().__exit__(exc_type, exc_value, traceback)
+        if exc_type is None and self._unmatched:
+            raise InvalidAssignment(unmatched(min(self._unmatched), "config_gradient(sites=…)", self._seen))
+        return left
+
+    def _pyro_sample(self, message: Any) -> None:
+        if message["is_observed"] or type(message["fn"]).__name__ == "_Subsample":
+            return
+        self._seen.append(message["name"])
+        if self._unmatched:
+            self._unmatched -= {glob for glob in self._unmatched if matches(glob, message)}
+        chosen = None if message["infer"].get("gradient") is not None else self._assignment.chosen(message)
+        if chosen is not None:
+            message["infer"]["gradient"] = chosen

@@ -14,7 +14,7 @@ import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
-from ppgrad.core import NonFinite, PpgradError, Unsupported
+from ppgrad.core import NonFinite, OutOfSupport, PpgradError, Unsupported
 from ppgrad.core.draw import total
 from ppgrad.core.generators import aside, draws_up_front
 from ppgrad.engine.assignment.assignment import Assignment
@@ -38,7 +38,7 @@ from ppgrad.engine.running.followed import follow
 from ppgrad.engine.running.record import Record
 from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise, Watch
 from ppgrad.engine.running.site import Site
-from ppgrad.engine.running.validity import can_be_checked_after
+from ppgrad.engine.running.validity import can_be_checked_after, may_leave, outside
 
 T = TypeVar("T")
 
@@ -75,6 +75,8 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
     """
     with aside(), torch.enable_grad(), nonfinite_explained(executor), relaxation_explained(executor.assignment):
         sampler, followed = _growing(executor, lambda sampler: follow(executor.program, sampler, executor.costs))
+        if followed.traces[0] is not None and executor.heed_model(followed.traces[0], followed.asked):
+            sampler, followed = _growing(executor, lambda sampler: follow(executor.program, sampler, executor.costs))
         guide_trace, model_trace = followed.traces
         sites, costs = followed.sites, followed.costs
         executor.learn(followed.dependence)
@@ -87,6 +89,7 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         check_no_cost_dropped(executor, sampler, (guide_trace, model_trace), missed, strict)
         executor.learn(ask_plates(executor, sampler, followed.traces, sites, followed.dependence, strict))
         executor.checks_after = can_be_checked_after(sites)
+        executor.bounded = may_leave(sites)
         for site in sites:
             if site.drawn is not None and site.drawn.alternatives:
                 executor.alternatives.setdefault(site.name, site.drawn.alternatives)  # at least
@@ -121,12 +124,14 @@ def nonfinite_explained(executor: Executor) -> Iterator[None]:
     """Turn an error of a distribution's own checks into one that names the site."""
     try:
         yield
+    except OutOfSupport:
+        raise
     except (ValueError, RuntimeError) as error:
         if draws_up_front():
             raise
         try:
             explain_nonfinite(executor)
-        except NonFinite as explained:
+        except (NonFinite, OutOfSupport) as explained:
             raise explained from error
         except Exception:
             raise error from None
@@ -141,7 +146,7 @@ def explain_nonfinite(executor: Executor) -> None:
     with aside(), pyro.validation_enabled(True):
         try:
             ordinary_run(executor)
-        except NonFinite:
+        except (NonFinite, OutOfSupport):
             raise
         except Exception as error:
             logging.getLogger("ppgrad").debug("Not explained by the program: %s", error)
@@ -161,8 +166,23 @@ def check_record_finite(executor: Executor, records: list[Record]) -> None:
     explain_nonfinite(executor)
     for name, what, term in terms:
         bad = term[~torch.isfinite(term)]
+        if bad.numel() and name in executor.bounded and bool((bad == math.inf).any()):
+            raise outside([name])
         if bad.numel():
-            raise NonFinite(f"At site '{name}' the {what} is {float(bad[0]):g}. Keep it finite.")
+            raise NonFinite(f"At site '{name}' the {what} is {float(bad[0].detach()):g}. Keep it finite.")
+
+
+def not_finite(executor: Executor, losses: Tensor, otherwise: str) -> PpgradError:
+    """The error of a loss or a gradient that is not finite, once `explain_nonfinite` has found nothing.
+
+    Args:
+        executor: of the program.
+        losses: of the runs.
+        otherwise: what to say unless a density is 0 at a value that nothing checked.
+    """
+    if executor.bounded and bool((losses == math.inf).any()):
+        return outside(sorted(executor.bounded))
+    return NonFinite(otherwise)
 
 
 def ordinary_run(executor: Executor, watch: Watch | None = None) -> list[Site]:

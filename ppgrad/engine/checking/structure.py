@@ -18,6 +18,7 @@ from ppgrad.core import Estimator, NoGradientPath, NonFinite, Unsupported
 from ppgrad.core.distributions import distribution_name
 from ppgrad.core.edges import cut_off, moving_edge
 from ppgrad.engine.running.site import Site
+from ppgrad.engine.running.validity import lies_outside, outside
 
 
 def check_structure(
@@ -51,6 +52,7 @@ def check_finite(sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:
 
     Raises:
         NonFinite: names the site, the number, and the distribution's parameter it comes from.
+        OutOfSupport: the value is no value of the distribution.
     """
     for site, cost in zip(sites, costs, strict=True):
         matters = cost is not None or site.is_random
@@ -59,11 +61,13 @@ def check_finite(sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:
             if bad is not None:
                 raise NonFinite(f"Reward site '{site.name}' is {bad:g}. Keep rewards finite.")
         elif matters:
-            bad = _first_bad(site.value)
+            bad = None if site.kind == "observed" else _first_bad(site.value)  # missing data may be written as NaN
             if bad is None:
                 bad = _first_bad(site.log_prob)
             if bad is not None:
                 check_parameters(site.name, site.fn)
+                if lies_outside(site):
+                    raise outside([site.name])
                 raise NonFinite(f"At site '{site.name}' the value or its log-probability is {bad:g}. Keep it finite.")
 
 

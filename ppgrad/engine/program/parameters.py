@@ -60,10 +60,24 @@ def announce(named: dict[str, Tensor], program_announces: frozenset[str]) -> Non
             pyro.param(name, leaf)
 
 
+def announce_again(named: dict[str, Tensor], program_announces: frozenset[str]) -> None:
+    """Put back the module parameters that the program announces and that were forgotten since: vmap cannot."""
+    store = pyro.get_param_store()
+    for name in program_announces - set(store.keys()):
+        if name in named:
+            pyro.param(name, named[name])
+
+
 def announced(traces: list[poutine.Trace | None]) -> dict[str, Tensor]:
     """The parameters that a program announced to Pyro in a run."""
     nodes = [node for trace in traces if trace is not None for node in trace.nodes.values()]
-    return {node["name"]: node["value"].unconstrained() for node in nodes if node["type"] == "param"}
+    return {node["name"]: unconstrained(node["value"]) for node in nodes if node["type"] == "param"}
+
+
+def unconstrained(value: Any) -> Tensor:
+    """The leaf of a ``pyro.param`` site's value; its own where Pyro keeps parameters in their modules."""
+    leaf: Tensor = value.unconstrained() if hasattr(value, "unconstrained") else value
+    return leaf
 
 
 def include_registered(named: dict[str, Tensor], met: Mapping[str, Any]) -> None:

@@ -17,7 +17,9 @@ from ppgrad.estimators import ScoreFunction
 
 
 class Watching(Protocol):
-    """A messenger that wants to know when the guide is done."""
+    """A messenger that wants to know when the guide is done, and what the model's sites say, which replay forgets."""
+
+    asked: Messenger
 
     def __enter__(self) -> Any: ...
     def __exit__(self, *error: Any) -> Any: ...
@@ -40,7 +42,8 @@ def run(
         guide_trace = poutine.trace(program.guide).get_trace(*args, **kwargs)
         if watching is not None:
             watching.start_model()
-        replayed = poutine.replay(program.model, trace=guide_trace)
+        model = program.model if watching is None else watching.asked(program.model)
+        replayed = poutine.replay(model, trace=guide_trace)
         return guide_trace, poutine.trace(replayed).get_trace(*args, **kwargs)
 
 
@@ -72,7 +75,8 @@ def _sites(trace: poutine.Trace, sampler: Sampler, in_guide: bool, replayed: Map
         else:
             kind = "deterministic"
         is_relaxed = name in sampler.drawn and sampler.drawn[name].is_relaxed
-        yield Site(node, kind, in_guide, drawn, is_relaxed)
+        is_bounded = name in sampler.bounded and kind in ("replayed", "observed") and not is_relaxed
+        yield Site(node, kind, in_guide, drawn, is_relaxed, is_bounded)
 
 
 def _innermost(fn: Any) -> Any:

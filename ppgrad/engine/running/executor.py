@@ -9,6 +9,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.poutine import Trace
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -74,6 +75,7 @@ class Executor:
         splits_slices: but for slices of plates that share no draw; each has a number of its own.
         checks_after: the distributions are checked once after the run, not one by one while it runs.
         together: densities that are alike are evaluated in one call; False to see the gradient of each.
+        bounded: the sites whose values may leave the support where distributions cannot check them.
     """
 
     program: Program
@@ -92,6 +94,7 @@ class Executor:
     parameters: dict[str, Tensor] = field(default_factory=dict)
     checks_after: bool = True
     together: bool = True
+    bounded: frozenset[str] = frozenset()
     dependences: dict[tuple[Any, ...], Dependence] = field(default_factory=dict)
 
     @property
@@ -215,6 +218,13 @@ class Executor:
         finally:
             restore_generators(end)
 
+    def heed_model(self, guide: Trace, asked: Mapping[str, Any]) -> bool:
+        """Take over the estimators that the model's sites ask for draws of the guide; whether to begin anew."""
+        if not self.assignment.heed_model(guide.nodes, asked):
+            return False
+        self.grid, self.noises = Grid({}, {}), {}
+        return True
+
     def learn(self, dependence: Dependence) -> None:
         """Take note of what depends on what in one structure of the program."""
         self.dependences[dependence.sites] = dependence
@@ -293,8 +303,12 @@ class Executor:
         follows: bool = False,
     ) -> Run:
         points = {name: site.size for name, site in self.grid.sites.items()}
+        unchecked = branch is None and (isinstance(inputs.token, Tensor) or draws_up_front())
+        bounded = self.bounded if unchecked else frozenset()
         shift = own.get("shift")
-        sampler = Sampler(self.assignment, self.sizes, index, None, branch, shift, inputs.memory, noise, points)
+        sampler = Sampler(
+            self.assignment, self.sizes, index, None, branch, shift, inputs.memory, noise, points, bounded
+        )
         if not isinstance(inputs.token, Tensor) and not inputs.replacements:
             return self._recorded(sampler, branch, follows)
         with LaneTensors(inputs.token, inputs.replacements) as mode:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,16 @@ Traces = tuple[poutine.Trace | None, poutine.Trace]
 
 @dataclass(frozen=True)
 class Followed:
-    """A run whose values were followed: its traces, its sites with their costs, and what depends on what."""
+    """A run whose values were followed: its traces, its sites with their costs, and what depends on what.
+
+    ``asked`` holds what the model's sites say by ``infer["gradient"]``, which a replayed trace does not keep.
+    """
 
     traces: Traces
     sites: list[Site]
     costs: Sequence[Tensor | None]
     dependence: Dependence
+    asked: Mapping[str, Any]
 
 
 def follow(program: Program, sampler: Sampler, costs: Callable[[Sequence[Site]], Sequence[Tensor | None]]) -> Followed:
@@ -45,7 +49,20 @@ def follow(program: Program, sampler: Sampler, costs: Callable[[Sequence[Site]],
         traces = run(program, sampler, marking)
         sites = sites_of(*traces, sampler)
         found = costs(sites)
-        return Followed(traces, sites, found, marking.dependence(sites, found))
+        return Followed(traces, sites, found, marking.dependence(sites, found), marking.asked.gradients)
+
+
+class Asked(Messenger):
+    """Remembers ``infer["gradient"]`` of each site of a model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gradients: dict[str, Any] = {}
+
+    def _pyro_sample(self, message: Any) -> None:
+        chosen = message["infer"].get("gradient")
+        if chosen is not None:
+            self.gradients[message["name"]] = chosen
 
 
 class Marking(Messenger):
@@ -58,6 +75,7 @@ class Marking(Messenger):
     def __init__(self, sampler: Sampler):
         super().__init__()
         self.following = Following()
+        self.asked = Asked()
         self._sampler = sampler
         self._in_model = False
         self._origins: dict[str, Origins] = {}

@@ -54,6 +54,8 @@ def vectorized(function: Callable[..., Any], *inputs: Any, lanes: int, at_once: 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
         warnings.filterwarnings("ignore", message="An output with one or more elements was resized")
+        # A lane's own parameter requires no gradient that pyro.module could see; of the others the first run tells.
+        warnings.filterwarnings("ignore", message=".* was not registered in the param store")
         mapped = torch.vmap(function, randomness="different", chunk_size=at_once)
         return mapped(torch.zeros(lanes), *inputs)
 

@@ -75,7 +75,10 @@ class Sampler(Messenger):
         memory: what is remembered of each site.
         points: how many values each site that is summed over has.
         watch: is shown each site's name and distribution before anything is drawn from it.
+        bounded: the sites whose density is to be −∞ outside of its support, since nothing else looks.
     """
+
+    bounded: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -88,9 +91,11 @@ class Sampler(Messenger):
         memory: Mapping[str, Memory] | None = None,
         uniforms: Mapping[str, Tensor] | None = None,
         points: Mapping[str, int] | None = None,
+        bounded: frozenset[str] = frozenset(),
     ):
         super().__init__()
         self._points = points or {}
+        self.bounded = bounded
         self._uniforms = uniforms or {}
         self._memory = memory or {}
         self._shift = shift

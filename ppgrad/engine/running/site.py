@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import TorchDistribution, is_validation_enabled
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidAssignment, Plate, Plates, SiteInfo
+from ppgrad.core import Estimator, InvalidAssignment, OutOfSupport, Plate, Plates, SiteInfo
 from ppgrad.core.distributions import detached, without_mask
 from ppgrad.engine.dependence.dependence import SequencePath
 from ppgrad.engine.dependence.order import AGAIN
@@ -52,7 +53,13 @@ class Site:
     """One sample site of one run: the trace's node, with what is derived from it on demand."""
 
     def __init__(
-        self, node: Mapping[str, Any], kind: Kind, in_guide: bool, drawn: Drawn | None, is_relaxed: bool = False
+        self,
+        node: Mapping[str, Any],
+        kind: Kind,
+        in_guide: bool,
+        drawn: Drawn | None,
+        is_relaxed: bool = False,
+        is_bounded: bool = False,
     ):
         self.name: str = node["name"]
         self.fn: TorchDistribution = node["fn"]
@@ -64,6 +71,7 @@ class Site:
         self.in_guide = in_guide
         self.drawn = drawn
         self.is_relaxed = is_relaxed
+        self.is_bounded = is_bounded
         self._scale, self._mask = node["scale"], node["mask"]
         self.plates, self.sequence, self.subsampling = _read_frames(node)
 
@@ -85,7 +93,28 @@ class Site:
         fixed = self.kind == "draw" and self.estimator is not None and self.estimator.needs.fixed_density
         if fixed and self.drawn is not None and not self.drawn.in_branch:
             return detached(self.fn).log_prob(self.value)  # the slope of a branch is that of the whole density
-        return self.fn.log_prob(self.value)
+        try:
+            density = self.fn.log_prob(self.value)
+        except ValueError as error:
+            if not is_validation_enabled() or not bool(torch.isfinite(self.value).all()):
+                raise
+            raise OutOfSupport(self._no_density(error)) from error
+        if not self.is_bounded:
+            return density
+        inside: Tensor = self.fn.support.check(self.value)  # an unvalidated distribution does not look
+        return torch.where(inside, density, density.new_full((), -math.inf))
+
+    def _no_density(self, error: ValueError) -> str:
+        """What Pyro says where a value has no density, and what to do."""
+        fn, value = self.fn, self.value
+        shapes = f"{tuple(value.shape)}, batch shape {tuple(fn.batch_shape)}, event shape {tuple(fn.event_shape)}"
+        mend = (
+            f"Let the guide draw '{self.name}' from a distribution with the model's support, such as LogNormal for "
+            "positive values, or Beta for those between 0 and 1."
+            if self.kind == "replayed"
+            else "Observe values that the distribution can have, in its shape."
+        )
+        return f"Error while computing log_prob at site '{self.name}': {error}\nThe value has shape {shapes}. {mend}"
 
     @property
     def log_prob(self) -> Tensor:

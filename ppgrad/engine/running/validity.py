@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from ppgrad.core import OutOfSupport
 from ppgrad.engine.running.site import Site
 
 _CHECKABLE = {
@@ -42,6 +43,54 @@ def can_be_checked_after(sites: Sequence[Site]) -> bool:
     except Suspect:
         return False
     return True
+
+
+def may_leave(sites: Sequence[Site]) -> frozenset[str]:
+    """The sites at which a value that the program brings could lie outside of the support, and is checked if it does.
+
+    Not those of real numbers, nor those whose guide has the same support.
+    """
+    guided = {site.name: _support(site.fn) for site in sites if site.in_guide}
+    brought = [site for site in sites if site.kind in ("observed", "replayed") and _is_validated(site.fn)]
+    return frozenset(
+        site.name
+        for site in brought
+        if _support(site.fn) not in (None, constraints.real) and _support(site.fn) is not guided.get(site.name)
+    )
+
+
+def _is_validated(fn: Any) -> bool:
+    """Whether a distribution checks the values whose density it is asked for."""
+    return bool(fn._validate_args if not hasattr(fn, "base_dist") else _is_validated(fn.base_dist))
+
+
+def outside(names: Sequence[str]) -> OutOfSupport:
+    """The error of a value outside of the support of one of the sites ``names``."""
+    sites = "Site " + " or ".join(f"'{name}'" for name in names)
+    return OutOfSupport(
+        f"{sites}: some value lies outside of the support of the model's distribution, or has probability 0 there. "
+        "Let the guide draw from a distribution with the model's support, such as LogNormal for positive values, or "
+        "Beta for those between 0 and 1, and observe values inside of it."
+    )
+
+
+def lies_outside(site: Site) -> bool:
+    """Whether a value that the program brings to a site is finite, and lies outside of the support."""
+    if site.kind not in ("observed", "replayed") or site.is_relaxed or _support(site.fn) is None:
+        return False
+    inside: Tensor = site.fn.support.check(site.value)
+    return bool(torch.isfinite(site.value).all()) and not bool(inside.all())
+
+
+def _support(fn: Any) -> Any:
+    """The constraint that a value's elements keep to; None where a distribution has none."""
+    try:
+        support = fn.support
+    except NotImplementedError:
+        return None
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
 
 
 def check_run(sites: Sequence[Site]) -> None:

@@ -14,8 +14,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from ppgrad.core import InvalidInput, Memory, NonFinite, PpgradError, Unsupported
-from ppgrad.engine.checking.first_run import Prepared, explain_nonfinite
+from ppgrad.core import InvalidInput, Memory, PpgradError, Unsupported
+from ppgrad.engine.checking.first_run import Prepared, explain_nonfinite, not_finite
 from ppgrad.engine.compiling.compiled import Compiled, compiled
 from ppgrad.engine.program.fingerprint import fingerprint, settings
 from ppgrad.engine.program.program import Program, is_data
@@ -122,7 +122,8 @@ def compiled_step(objective: Compilable, prepared: Prepared, memory: Memories) -
     (loss, gradients, learned, sums, is_finite), about = computed
     if not is_finite:
         explain_nonfinite(prepared.executor)
-        raise NonFinite("The loss or a gradient of the compiled program is NaN or infinite. Keep its numbers finite.")
+        what = "The loss or a gradient of the compiled program is NaN or infinite. Keep its numbers finite."
+        raise not_finite(prepared.executor, loss, what)
     found = [(leaf, gradient) for leaf, gradient in zip(originals, gradients, strict=True) if gradient is not None]
     leaves, arrived = [leaf for leaf, _ in found], [gradient for _, gradient in found]
     return Step(loss, leaves, arrived, learned, Rewards(*sums, *about))
