@@ -67,7 +67,7 @@ def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = 
 
     Source: Levine (2018), Reinforcement learning and control as probabilistic inference, eq. 3.
     """
-    value = torch.as_tensor(value)
+    value = torch.tensor(value) if isinstance(value, np.ndarray) else torch.as_tensor(value)  # NumPy may write on
     if not value.is_floating_point():
         value = value.to(torch.get_default_dtype())
     factor = _Earned(value, has_rsample=True, validate_args=False)

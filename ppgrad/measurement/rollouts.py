@@ -82,7 +82,7 @@ def _runs(program: Program, num: int) -> tuple[list[_Run], dict[str, Plates]]:
     plates: dict[str, Plates] = {}
 
     def one() -> _Run:
-        sampler = Sampler(executor.assignment, executor.sizes, {})
+        sampler = Sampler(executor.assignment, executor.sizes, {}, copies=True)
         numbers: _Run = {}
         for site in sites_of(*run(program, sampler), sampler):
             if site.kind not in _KINDS:

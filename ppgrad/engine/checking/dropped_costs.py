@@ -156,7 +156,7 @@ class _Reruns:
 
     def _terms(self, moved: Mapping[str, Tensor]) -> Terms:
         with undisturbed(), pyro.validation_enabled(False):
-            held = Again({**self._values, **moved}, self._sampler.drawn)
+            held = Again({**self._values, **moved}, self._sampler.drawn, self._sampler.copies)
             sites = sites_of(*run(self._executor.program, held), held)
             costs = dict(zip(sites, self._executor.costs(sites), strict=True))
             known = [site for site in sites if not site.is_random or site.name in self._values]

@@ -34,6 +34,7 @@ from ppgrad.engine.running.branches import cannot_relax
 from ppgrad.engine.running.execution import all_random_messages, run, sites_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.followed import follow
+from ppgrad.engine.running.handed_over import WrittenTo
 from ppgrad.engine.running.record import Record
 from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise, Watch
 from ppgrad.engine.running.site import Site
@@ -230,8 +231,9 @@ def _growing(
             branch,
             shift,
             uniforms=executor.first_noise(),
+            copies=executor.copies,
         )
         try:
             return sampler, runs(sampler)
-        except (GridGrew, SharedNoise) as more:
+        except (GridGrew, SharedNoise, WrittenTo) as more:
             executor.grow(more)

@@ -27,6 +27,7 @@ from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.fixed_parameters import stopped_terms
 from ppgrad.engine.running.followed import follow, order_of, structure_of
 from ppgrad.engine.running.grid import Grid, GridSite
+from ppgrad.engine.running.handed_over import WrittenTo
 from ppgrad.engine.running.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.running.record import Record, keep, record_of
 from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise, Sizes
@@ -71,6 +72,7 @@ class Executor:
         couples_lanes: the objective is no sum over costs: every draw acts on all of it.
         checks_after: the distributions are checked once after the run, not one by one while it runs.
         together: densities that are alike are evaluated in one call; False to see the gradient of each.
+        copies: the program writes into what it draws or hands over, so that sites keep copies.
     """
 
     program: Program
@@ -87,6 +89,7 @@ class Executor:
     noises: dict[str, NoiseSite] = field(default_factory=dict)
     checks_after: bool = True
     together: bool = True
+    copies: bool = False
     dependences: dict[tuple[Structure, ...], Dependence] = field(default_factory=dict)
 
     @property
@@ -147,7 +150,7 @@ class Executor:
         while True:
             try:
                 return self._execute(inputs, state)
-            except (GridGrew, SharedNoise) as more:
+            except (GridGrew, SharedNoise, WrittenTo) as more:
                 self.grow(more)
                 restore_generators(state)  # what is drawn does not depend on what was learned before
 
@@ -166,7 +169,7 @@ class Executor:
             try:
                 with vectorizable():
                     return [self._record(self._with_alternatives(all_lanes, state))]
-            except (GridGrew, SharedNoise, PpgradError):
+            except (GridGrew, SharedNoise, WrittenTo, PpgradError):
                 raise
             except Exception as error:
                 if draws_up_front():
@@ -282,7 +285,8 @@ class Executor:
         own: Mapping[str, Tensor],
         follows: bool = False,
     ) -> Run:
-        sampler = Sampler(self.assignment, self.sizes, index, None, branch, own.get("shift"), inputs.memory, noise)
+        shift = own.get("shift")
+        sampler = Sampler(self.assignment, self.sizes, index, None, branch, shift, inputs.memory, noise, self.copies)
         if not isinstance(inputs.token, Tensor) and not inputs.replacements:
             return self._recorded(sampler, branch, follows)
         with LaneTensors(inputs.token, inputs.replacements) as mode:
@@ -335,8 +339,11 @@ class Executor:
             for name, site in self.grid.sites.items()
         }
 
-    def grow(self, grew: GridGrew | SharedNoise) -> None:
-        """Give a summed-over site the points that it needs, or one that shares noise its place in it."""
+    def grow(self, grew: GridGrew | SharedNoise | WrittenTo) -> None:
+        """Give a summed-over site the points that it needs, one that shares noise its place in it, or all copies."""
+        if isinstance(grew, WrittenTo):
+            self.copies = True
+            return
         if isinstance(grew, SharedNoise):
             self.noises[grew.name] = grew.site
             return
