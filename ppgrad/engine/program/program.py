@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import random
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -194,7 +195,7 @@ def _in_value(name: str, value: Any, depth: int, seen: set[int]) -> Iterator[tup
             yield from _in_value(f"{name}.{i}", item, depth, seen)
     elif isinstance(value, _ROUTINES):
         yield from _in_function(value, depth, seen)
-    elif depth > 0 and hasattr(value, "__dict__") and not isinstance(value, ModuleType | type):
+    elif depth > 0 and hasattr(value, "__dict__") and not isinstance(value, ModuleType | type | random.Random):
         yield name, type(value)
         for key, item in vars(value).items():
             yield from _in_value(f"{name}.{key}", item, depth - 1, seen)

@@ -73,6 +73,7 @@ class Executor:
         checks_after: the distributions are checked once after the run, not one by one while it runs.
         together: densities that are alike are evaluated in one call; False to see the gradient of each.
         copies: the program writes into what it draws or hands over, so that sites keep copies.
+        own_state: what of it changes from run to run without torch's knowledge, in words; None for nothing.
     """
 
     program: Program
@@ -90,6 +91,7 @@ class Executor:
     checks_after: bool = True
     together: bool = True
     copies: bool = False
+    own_state: str | None = None
     dependences: dict[tuple[Structure, ...], Dependence] = field(default_factory=dict)
 
     @property
