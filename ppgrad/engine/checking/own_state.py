@@ -25,7 +25,7 @@ _GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerato
 _SOURCES = frozenset(("random", "numpy", "scipy", "secrets", "uuid", "os", "time"))
 """Modules with generators of their own, whose draws may agree by chance."""
 
-_RERUNS = 4
+_RERUNS = 8
 """How many runs must agree of a program that reads one of them."""
 
 _ROUNDING = 16
