@@ -92,7 +92,6 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         check_edges(sites, costs)
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
         missed = check_gradient_paths(sites, costs, strict, dict(executor.assignment.served()))
-        _look_for_own_state(executor, (sites, costs), begin)
         check_no_cost_dropped(executor, sampler, (guide_trace, model_trace), missed, strict)
         executor.checks_after = can_be_checked_after(sites)
         for site in sites:
@@ -104,6 +103,7 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
             if site.estimator is not None and (site.estimator.needs.relaxed or site.estimator.needs.slopes):
                 lines = max(1, min(3, 24 // len(relaxed))) if site in relaxed else 0
                 _check_relaxed(executor, site, lines)
+        _look_for_own_state(executor, (sites, costs), begin)
         registered = announced([guide_trace, model_trace])
         return Prepared(executor, named_parameters(executor.program, registered), frozenset(registered))
 
