@@ -16,7 +16,7 @@ from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.program import program_of
 from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
-from ppgrad.measurement.gradient import pure
+from ppgrad.measurement.gradient import check_objective, pure
 from ppgrad.measurement.measure import Gradients, check_counts, known_reference, ready
 from ppgrad.measurement.replicates import default_chunk_size, replicate
 from ppgrad.objectives import Objective
@@ -91,6 +91,8 @@ def compare(
 def _check_one_kind(objectives: Mapping[str, Objective]) -> None:
     if not isinstance(objectives, Mapping):
         raise InvalidInput(f"compare() takes {{label: objective}}, not {objectives!r}.")
+    for objective in objectives.values():
+        check_objective(objective)
     kinds = {objective.wanted.__name__ for objective in objectives.values()}
     if len(kinds) != 1:
         raise InvalidInput(

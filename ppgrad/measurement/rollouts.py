@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ppgrad.analysis.arviz import container
-from ppgrad.core import InvalidInput, Plates
+from ppgrad.core import Plates
+from ppgrad.core.arguments import at_least
 from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.assignment.assignment import Assignment
 from ppgrad.engine.checking.own_state import Ran, own_state
@@ -52,8 +53,7 @@ def rollouts(
     Raises:
         InvalidInput: ``num`` < 1.
     """
-    if num < 1:
-        raise InvalidInput(f"rollouts(num={num}): write 1 or more.")
+    at_least("rollouts", "num", num, 1)
     ready = program_of(program, None, args, kwargs)
     with pure(seed, ready), torch.no_grad():
         runs, plates = _runs(ready, num)

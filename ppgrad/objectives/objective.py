@@ -18,7 +18,14 @@ from ppgrad.core.draw import total
 from ppgrad.core.garbage import OldObjectsKept
 from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.assignment.assignment import Assignment, Choice
-from ppgrad.engine.checking.first_run import Prepared, check_record_finite, nonfinite_explained, prepare, traces
+from ppgrad.engine.checking.first_run import (
+    Prepared,
+    check_record_finite,
+    nonfinite_explained,
+    prepare,
+    second_pass_explained,
+    traces,
+)
 from ppgrad.engine.compiling.compiled import Compiled
 from ppgrad.engine.program.fingerprint import Key, Same, kind
 from ppgrad.engine.program.parameters import announce
@@ -243,7 +250,8 @@ class Objective(PyroELBO):
         estimate = self.estimate(prepared.executor)
         loss = self._surrogate(estimate)
         if loss.requires_grad:
-            torch_backward(loss, retain_graph=self.retain_graph)
+            with second_pass_explained():
+                torch_backward(loss, retain_graph=self.retain_graph)
         return estimate
 
     def compiled_step(self, prepared: Prepared, memory: Mapping[str, Memory]) -> Step | None:

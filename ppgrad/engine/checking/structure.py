@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ppgrad.core import Estimator, NoGradientPath, NonFinite, Unsupported
-from ppgrad.core.distributions import distribution_name
+from ppgrad.core.arguments import shown
+from ppgrad.core.distributions import distribution_name, without_mask
 from ppgrad.core.edges import cut_off, moving_edge
 from ppgrad.engine.running.site import Site
 
@@ -59,12 +60,33 @@ def check_finite(sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:
             if bad is not None:
                 raise NonFinite(f"Reward site '{site.name}' is {bad:g}. Keep rewards finite.")
         elif matters:
+            if site.kind == "observed":
+                _check_observation(site)
             bad = _first_bad(site.value)
             if bad is None:
                 bad = _first_bad(site.log_prob)
             if bad is not None:
                 check_parameters(site.name, site.fn)
                 raise NonFinite(f"At site '{site.name}' the value or its log-probability is {bad:g}. Keep it finite.")
+
+
+def _check_observation(site: Site) -> None:
+    """Raise if an observed value lies outside of its distribution's support."""
+    check_parameters(site.name, site.fn)
+    fn = without_mask(site.fn)
+    if site.fn is not fn or not site.is_plain or not isinstance(site.value, Tensor):
+        return
+    try:
+        inside = fn.support.check(site.value)
+    except NotImplementedError:
+        return
+    if bool(inside.all()) or bool(torch.isnan(site.value).any()):
+        return
+    whole = site.value.expand(*inside.shape, *site.value.shape[site.value.dim() - fn.support.event_dim :])
+    raise NonFinite(
+        f"At observed site '{site.name}' the value {shown(whole[~inside][0].tolist())} lies outside of the support of "
+        f"{distribution_name(fn)}, {fn.support}. Observe values inside of it, or mask them."
+    )
 
 
 def check_edges(sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:

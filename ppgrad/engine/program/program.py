@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import SUPPORTED_NODES, TreeSpec, tree_leaves, tree_structure, tree_unflatten
 
+from ppgrad.core.arguments import shown
+from ppgrad.core.errors import InvalidInput
+
 Held = Tensor | torch.nn.Module
 
 _LEAVES = (Tensor, torch.nn.Module, bool, int, float, str, type(None))
@@ -68,7 +71,19 @@ class Program:
 
 
 def program_of(model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Program:
-    """A `Program` from what a person passes."""
+    """A `Program` from what a person passes.
+
+    Raises:
+        InvalidInput: names the argument that is not what it is to be.
+    """
+    if not callable(model):
+        raise InvalidInput(f"{shown(model)} is no program. Write a policy, or a Pyro program: a function or a module.")
+    if guide is not None and not callable(guide):
+        raise InvalidInput(f"guide={shown(guide)}: write a Pyro program, or None. Arguments go in args=(…,).")
+    if not isinstance(args, tuple | list):
+        raise InvalidInput(f"args={shown(args)}: write a tuple, as args=({shown(args)},).")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise InvalidInput(f"kwargs={shown(kwargs)}: write a dict, as kwargs={{'name': value}}.")
     return Program(model, guide, tuple(args), dict(kwargs or {}))
 
 

@@ -11,8 +11,8 @@ from pyro.distributions import TorchDistribution
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidAssignment, Plate, Plates, SiteInfo
-from ppgrad.core.distributions import detached, without_mask
+from ppgrad.core import Estimator, InvalidAssignment, InvalidProgram, Plate, Plates, SiteInfo
+from ppgrad.core.distributions import detached, distribution_name, without_mask
 from ppgrad.engine.dependence.dependence import SequencePath
 from ppgrad.engine.dependence.order import AGAIN
 from ppgrad.estimators.discrete.relaxation import relaxed_log_prob
@@ -88,7 +88,25 @@ class Site:
         fixed = self.kind == "draw" and self.estimator is not None and self.estimator.needs.fixed_density
         if fixed and self.drawn is not None and not self.drawn.in_branch:
             return detached(self.fn).log_prob(self.value)  # the slope of a branch is that of the whole density
-        return self.fn.log_prob(self.value)
+        try:
+            return self.fn.log_prob(self.value)
+        except (ValueError, RuntimeError):
+            self._check_observed_shape()
+            raise
+
+    def _check_observed_shape(self) -> None:
+        """Raise if an observed value does not fit its distribution."""
+        batch, event, given = self.fn.batch_shape, self.fn.event_shape, getattr(self.value, "shape", None)
+        if self.kind != "observed" or given is None:
+            return
+        pairs = zip(reversed(given), reversed(batch + event), strict=False)
+        if len(given) < len(event) or any(size != wanted and 1 not in (size, wanted) for size, wanted in pairs):
+            around = ", ".join(sorted(f"'{plate.name}' of size {plate.size}" for plate in self.plates)) or "none"
+            raise InvalidProgram(
+                f"At observed site '{self.name}' the value has shape {tuple(given)}, and {distribution_name(self.fn)} "
+                f"has batch shape {tuple(batch)} and event shape {tuple(event)} (plates around it: {around}). "
+                "Observe a value for each element."
+            )
 
     @property
     def log_prob(self) -> Tensor:
