@@ -9,6 +9,7 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.runtime import am_i_wrapped, get_plates
 from torch import Tensor
 
@@ -40,8 +41,15 @@ def policy(
     Returns:
         The action, of shape ``fn.shape()``.
 
-    Raises: nothing; an estimator that cannot serve the site says so when an objective runs the program.
+    Raises:
+        InvalidProgram: ``fn`` is none of Pyro's distributions. An estimator that cannot serve the site says so when an
+            objective runs the program.
     """
+    if not isinstance(fn, TorchDistributionMixin):
+        kind = type(fn).__name__
+        raise InvalidProgram(
+            f"Policy site '{name}' has {kind} of {type(fn).__module__}. Write pyro.distributions.{kind}."
+        )
     infer = {**(infer or {}), "policy": True, "context": context}
     if not am_i_wrapped():
         return pyro.sample(name, fn, obs=obs, infer=infer)

@@ -28,6 +28,9 @@ class Problem:
         smooth: no cost jumps as a function of a continuous site, so that pathwise is unbiased.
         training: what ``ppgrad train`` takes unless told otherwise: keywords of `fit`, such as ``steps``; also
             ``estimator`` (an estimator, or a word for one), ``num_particles`` and ``compile``.
+
+    Raises:
+        InvalidInput: ``objective`` is no class.
     """
 
     model: Callable[..., Any]

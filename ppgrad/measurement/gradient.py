@@ -12,8 +12,9 @@ from torch import Tensor
 from ppgrad.core import InvalidInput, NonFinite
 from ppgrad.core.arguments import checked_seed
 from ppgrad.core.distributions import leaves
+from ppgrad.core.errors import second_pass_explained
 from ppgrad.core.generators import forked, random_state
-from ppgrad.engine.checking.first_run import Prepared, second_pass_explained
+from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.parameters import buffers_unchanged, check_named, param_store_unchanged
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.measurement.nonfinite import gradient_explained, is_finite

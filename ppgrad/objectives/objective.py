@@ -13,19 +13,12 @@ from pyro.infer.elbo import ELBOModule
 from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
 
-from ppgrad.core import Estimator, Facts, Memory
+from ppgrad.core import Estimator, Facts, Memory, second_pass_explained
 from ppgrad.core.draw import total
 from ppgrad.core.garbage import OldObjectsKept
 from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.assignment.assignment import Assignment, Choice
-from ppgrad.engine.checking.first_run import (
-    Prepared,
-    check_record_finite,
-    nonfinite_explained,
-    prepare,
-    second_pass_explained,
-    traces,
-)
+from ppgrad.engine.checking.first_run import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.compiling.compiled import Compiled
 from ppgrad.engine.program.fingerprint import Key, Same, kind
 from ppgrad.engine.program.parameters import announce
@@ -236,6 +229,7 @@ class Objective(PyroELBO):
         return torch_item(self.accumulate_gradients(self.prepare(model, guide, args, kwargs)).loss)
 
     @OldObjectsKept()
+    @second_pass_explained()
     def accumulate_gradients(self, prepared: Prepared) -> Estimate:
         """One estimate, its gradient added to each parameter's ``grad``; baselines and critics learn from it."""
         self._calibrate(prepared)
@@ -248,10 +242,8 @@ class Objective(PyroELBO):
             step.accumulate()
             return Estimate(step.loss, step.loss, (), (), step.rewards)
         estimate = self.estimate(prepared.executor)
-        loss = self._surrogate(estimate)
-        if loss.requires_grad:
-            with second_pass_explained():
-                torch_backward(loss, retain_graph=self.retain_graph)
+        if (loss := self._surrogate(estimate)).requires_grad:
+            torch_backward(loss, retain_graph=self.retain_graph)
         return estimate
 
     def compiled_step(self, prepared: Prepared, memory: Mapping[str, Memory]) -> Step | None:

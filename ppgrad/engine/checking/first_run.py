@@ -25,6 +25,7 @@ from ppgrad.engine.checking.structure import (
     check_edges,
     check_finite,
     check_gradient_paths,
+    check_observation,
     check_parameters,
     check_relaxed_path,
     check_structure,
@@ -167,6 +168,8 @@ def explain_nonfinite(executor: Executor) -> None:
             logging.getLogger("ppgrad").debug("Not explained by the program: %s", error)
     with aside(), pyro.validation_enabled(False):
         sites = ordinary_run(executor, watch=check_parameters)
+        for site in sites:
+            check_observation(site)
         check_finite(sites, executor.costs(sites))
 
 

@@ -60,8 +60,7 @@ def check_finite(sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:
             if bad is not None:
                 raise NonFinite(f"Reward site '{site.name}' is {bad:g}. Keep rewards finite.")
         elif matters:
-            if site.kind == "observed":
-                _check_observation(site)
+            check_observation(site)
             bad = _first_bad(site.value)
             if bad is None:
                 bad = _first_bad(site.log_prob)
@@ -70,11 +69,10 @@ def check_finite(sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:
                 raise NonFinite(f"At site '{site.name}' the value or its log-probability is {bad:g}. Keep it finite.")
 
 
-def _check_observation(site: Site) -> None:
-    """Raise if an observed value lies outside of its distribution's support."""
-    check_parameters(site.name, site.fn)
+def check_observation(site: Site) -> None:
+    """Raise if the value of an observed site lies outside of its distribution's support."""
     fn = without_mask(site.fn)
-    if site.fn is not fn or not site.is_plain or not isinstance(site.value, Tensor):
+    if site.kind != "observed" or site.fn is not fn or not site.is_plain or not isinstance(site.value, Tensor):
         return
     try:
         inside = fn.support.check(site.value)
@@ -82,7 +80,9 @@ def _check_observation(site: Site) -> None:
         return
     if bool(inside.all()) or bool(torch.isnan(site.value).any()):
         return
-    whole = site.value.expand(*inside.shape, *site.value.shape[site.value.dim() - fn.support.event_dim :])
+    check_parameters(site.name, site.fn)  # which the support may depend on
+    event = site.value.shape[site.value.dim() - fn.support.event_dim :]
+    whole = site.value.expand(torch.Size((*inside.shape, *event)))
     raise NonFinite(
         f"At observed site '{site.name}' the value {shown(whole[~inside][0].tolist())} lies outside of the support of "
         f"{distribution_name(fn)}, {fn.support}. Observe values inside of it, or mask them."
