@@ -72,7 +72,7 @@ def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = 
     Source: Levine (2018), Reinforcement learning and control as probabilistic inference, eq. 3.
     """
     _check_name(name)
-    value = torch.as_tensor(value)
+    value = torch.tensor(value) if isinstance(value, np.ndarray) else torch.as_tensor(value)  # NumPy may write on
     if not value.is_floating_point():
         value = value.to(torch.get_default_dtype())
     factor = _Earned(value, has_rsample=True, validate_args=False)
@@ -114,12 +114,15 @@ def _check_name(name: object) -> None:
 
 def _check_site(name: object, fn: object) -> None:
     _check_name(name)
-    if isinstance(fn, torch.distributions.Distribution) and not isinstance(fn, TorchDistributionMixin):
-        kind = type(fn).__name__
-        there = f"pyro.distributions.{kind}" if hasattr(dist, kind) else "a pyro.distributions.TorchDistribution"
-        raise InvalidProgram(
-            f"Site '{name}': {kind} is torch's distribution, which knows nothing of plates and masks. Write {there}."
-        )
+    if isinstance(fn, TorchDistributionMixin):
+        return
+    kind = type(fn).__name__
+    if not isinstance(fn, torch.distributions.Distribution):
+        raise InvalidProgram(f"Site '{name}': {kind} is no distribution. Write one of pyro.distributions.")
+    there = f"pyro.distributions.{kind}" if hasattr(dist, kind) else "a pyro.distributions.TorchDistribution"
+    raise InvalidProgram(
+        f"Site '{name}': {kind} is torch's distribution, which knows nothing of plates and masks. Write {there}."
+    )
 
 
 class _Earned(dist.Unit):

@@ -15,6 +15,7 @@ from ppgrad.core.errors import (
     PpgradError,
     TooManyBranches,
     Unsupported,
+    second_pass_explained,
 )
 from ppgrad.core.estimator import Estimator
 from ppgrad.core.facts import Facts
@@ -59,6 +60,7 @@ __all__ = [
     "TooManyBranches",
     "Tunes",
     "Unsupported",
+    "second_pass_explained",
     "sum_lane",
     "sum_plates",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from numbers import Integral
 
 from ppgrad.core.errors import InvalidInput
 
@@ -86,7 +88,7 @@ def at_least(owner: str, name: str, value: int, least: int) -> None:
     Raises:
         InvalidInput: says what to write.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InvalidInput(
             f"{owner}({name}={value!r}): {name} is an integer from {least} up. Write {owner}({name}={least})."
         )
@@ -100,3 +102,20 @@ def within(owner: str, name: str, value: float, low: float, high: float) -> None
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise InvalidInput(f"{owner}({name}={value!r}): {name} lies in [{low}, {high}]. Write {owner}({name}={high}).")
+
+
+def checked_seed(seed: object) -> int | None:
+    """A seed as a plain integer; None stays None.
+
+    Raises:
+        InvalidInput: it is no integer from 0 to 2**32 − 1.
+    """
+    if seed is None:
+        return None
+    try:
+        number = -1 if isinstance(seed, bool) else operator.index(seed)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**32:
+        raise InvalidInput(f"seed={seed!r}: write an integer from 0 to 2**32 − 1, or None.")
+    return number

@@ -1,5 +1,8 @@
 """What can go wrong, one class a reason; every message names the site and the mend."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PpgradError(Exception):
     """Base of the errors that a change in the program or the call can mend."""
@@ -47,3 +50,21 @@ class CoupledSlices(UserWarning):
 
 class NoCompiler(UserWarning):
     """What was to be compiled runs as it is."""
+
+
+@contextmanager
+def second_pass_explained() -> Iterator[None]:
+    """Turn torch's error of a graph that was gone through already into one that says how it gets there.
+
+    Raises:
+        InvalidProgram: the program kept a value with its graph from the run before.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "backward through the graph a second time" not in str(error):
+            raise
+        raise InvalidProgram(
+            "The program uses a value whose graph belongs to an earlier run, such as the state that a recurrent policy "
+            "keeps. Begin each run with a state of its own, or keep state.detach()."
+        ) from error

@@ -58,6 +58,7 @@ def restore_generators(state: Any) -> None:
 
 def seed_generators(seed: int) -> None:
     """What ``pyro.set_rng_seed`` does, without looking for accelerators on a machine that has none."""
+    seed = int(seed)  # NumPy's integers are none for torch
     if torch._C._get_accelerator().type != "cpu":
         pyro.util.set_rng_seed(seed)
         return

@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ppgrad.core.arguments import shown
+from ppgrad.core.errors import InvalidInput
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -25,6 +28,9 @@ class Problem:
         smooth: no cost jumps as a function of a continuous site, so that pathwise is unbiased.
         training: what ``ppgrad train`` takes unless told otherwise: keywords of `fit`, such as ``steps``; also
             ``estimator`` (an estimator, or a word for one), ``num_particles`` and ``compile``.
+
+    Raises:
+        InvalidInput: ``objective`` is no class.
     """
 
     model: Callable[..., Any]
@@ -36,3 +42,11 @@ class Problem:
     options: Mapping[str, Any] = field(default_factory=dict)
     smooth: bool = True
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.objective, type):
+            kind = type(self.objective).__name__
+            raise InvalidInput(
+                f"Problem(objective={shown(self.objective)}): write the class, objective={kind}; what it is made with "
+                "goes in options={…}."
+            )

@@ -17,7 +17,7 @@ from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.program import program_of
 from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import Pathwise, ScoreFunction
-from ppgrad.measurement.gradient import pure
+from ppgrad.measurement.gradient import check_objective, pure
 from ppgrad.measurement.measure import Gradients, check_counts, known_reference, ready
 from ppgrad.measurement.rare import outcomes, outcomes_of_draws, unseen_by
 from ppgrad.measurement.replicates import default_chunk_size, replicate
@@ -102,6 +102,8 @@ def compare(
 def _check_one_kind(objectives: Mapping[str, Objective]) -> None:
     if not isinstance(objectives, Mapping):
         raise InvalidInput(f"compare() takes {{label: objective}}, not {objectives!r}.")
+    for objective in objectives.values():
+        check_objective(objective)
     kinds = {objective.wanted.__name__ for objective in objectives.values()}
     if len(kinds) != 1:
         raise InvalidInput(

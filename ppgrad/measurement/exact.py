@@ -61,6 +61,7 @@ def exact_gradient(
     Source: Abramowitz & Stegun (1964), eq. 25.4.46.
     """
     check_objective(objective)
+    program_of(model, guide, args, kwargs)
     if objective.couples_lanes:
         raise CannotBeExact(f"{type(objective).__name__} is no sum over costs, which is what can be integrated here.")
     reason = ""

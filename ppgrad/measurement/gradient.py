@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import InvalidInput, Memory, NonFinite
+from ppgrad.core.arguments import checked_seed
 from ppgrad.core.distributions import leaves
+from ppgrad.core.errors import second_pass_explained
 from ppgrad.core.generators import forked, random_state
 from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.parameters import buffers_unchanged, check_named, param_store_unchanged
@@ -22,9 +24,7 @@ from ppgrad.objectives import Objective
 @contextmanager
 def pure(seed: int | None, program: Program) -> Iterator[None]:
     """Param store, buffers and, under a seed, the global generators are left as they were found."""
-    if seed is not None and not 0 <= seed < 2**32:
-        raise InvalidInput(f"seed={seed}: write an integer from 0 to 2**32 − 1.")
-    with param_store_unchanged(), buffers_unchanged(program), forked(seed), torch.enable_grad():
+    with param_store_unchanged(), buffers_unchanged(program), forked(checked_seed(seed)), torch.enable_grad():
         yield
 
 
@@ -110,12 +110,13 @@ def ascent(surrogate: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Ten
     tensors = list(parameters.values())
     if not tensors or not surrogate.requires_grad:
         return {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
-    return reversed_signs(parameters, torch.autograd.grad(surrogate, tensors, allow_unused=True))
+    with second_pass_explained():
+        return reversed_signs(parameters, torch.autograd.grad(surrogate, tensors, allow_unused=True))
 
 
 def reversed_signs(parameters: Mapping[str, Tensor], gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
     """The gradients of a loss as those of the objective, by name; zero where there is none."""
     return {
-        name: torch.zeros_like(tensor) if gradient is None else -gradient
+        name: torch.zeros_like(tensor) if gradient is None else -gradient.to_dense()
         for (name, tensor), gradient in zip(parameters.items(), gradients, strict=True)
     }

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from ppgrad.analysis.arviz import container
-from ppgrad.core import InvalidInput, Plates
+from ppgrad.core import Plates
+from ppgrad.core.arguments import at_least
 from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.assignment.assignment import Assignment
+from ppgrad.engine.checking.own_state import Ran, own_state
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.executor import Executor
-from ppgrad.engine.running.lanes import LaneTensors, vectorizable, vectorized
+from ppgrad.engine.running.lanes import CannotVectorize, LaneTensors, vectorizable, vectorized
 from ppgrad.engine.running.sampler import Sampler, Sizes
 from ppgrad.engine.running.site import Site
 from ppgrad.measurement.gradient import pure
@@ -51,8 +53,7 @@ def rollouts(
     Raises:
         InvalidInput: ``num`` < 1.
     """
-    if num < 1:
-        raise InvalidInput(f"rollouts(num={num}): write 1 or more.")
+    at_least("rollouts", "num", num, 1)
     ready = program_of(program, None, args, kwargs)
     with pure(seed, ready), torch.no_grad():
         runs, plates = _runs(ready, num)
@@ -81,10 +82,13 @@ def _runs(program: Program, num: int) -> tuple[list[_Run], dict[str, Plates]]:
     executor = Executor(program, Assignment("rollouts", None, None), _no_costs, Sizes(num), 1, vectorize=True)
     plates: dict[str, Plates] = {}
 
+    def sites() -> list[Site]:
+        sampler = Sampler(executor.assignment, executor.sizes, {}, copies=True)
+        return sites_of(*run(program, sampler), sampler)
+
     def one() -> _Run:
-        sampler = Sampler(executor.assignment, executor.sizes, {})
         numbers: _Run = {}
-        for site in sites_of(*run(program, sampler), sampler):
+        for site in sites():
             if site.kind not in _KINDS:
                 continue
             plates[site.name] = site.plates
@@ -99,8 +103,16 @@ def _runs(program: Program, num: int) -> tuple[list[_Run], dict[str, Plates]]:
         with LaneTensors(token, {}) as mode:
             return mode.own(one())
 
+    def ran() -> Ran:
+        found = sites()
+        return found, [site.reward if site.kind == "reward" else None for site in found]
+
     state = random_state()
     try:
+        own = own_state(program, ran(), state, ran)
+        set_random_state(state)
+        if own is not None:
+            raise CannotVectorize(own)
         with vectorizable():
             stacked = vectorized(lane, lanes=num)
         return [{key: tensor[i] for key, tensor in stacked.items()} for i in range(num)], plates

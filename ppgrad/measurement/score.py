@@ -36,7 +36,8 @@ def score(program: Callable[..., Any], args: Any, actions: Sampled) -> dict[str,
         args: what it is called with: one tensor, or a tuple. Those of a policy have its batch
             dimensions in front.
         actions: for a policy, an action for each element of its batch; for a Pyro program,
-            ``{site: values}`` for every random site, each with a dimension of samples in front.
+            ``{site: values}`` for every random site, each with a dimension of samples in front. They are constants: of
+            draws by ``rsample`` the graph is left out.
 
     Returns:
         ``{parameter: (*batch, *shape)}``, or ``(samples, *shape)`` for a Pyro program; with respect
@@ -58,8 +59,8 @@ def score(program: Callable[..., Any], args: Any, actions: Sampled) -> dict[str,
     ready = check_call(program_of(program, None, args))
     with param_store_unchanged(), buffers_unchanged(ready), torch.enable_grad():
         if isinstance(actions, Mapping):
-            return _score_of_program(ready, actions)
-        return _score_of_policy(ready, torch.as_tensor(actions))
+            return _score_of_program(ready, {name: torch.as_tensor(x).detach() for name, x in actions.items()})
+        return _score_of_policy(ready, torch.as_tensor(actions).detach())
 
 
 def as_arguments(args: Any) -> tuple[Any, ...]:
@@ -71,11 +72,9 @@ def check_call(program: Program) -> Program:
     """Raise unless the program is a function that takes its arguments.
 
     Raises:
-        InvalidInput: it is none, or does not.
+        InvalidInput: it does not.
     """
     function = program.model
-    if not callable(function):
-        raise InvalidInput(f"{function!r} is no program. Write a policy, or a Pyro program such as a guide.")
     try:
         signature = inspect.signature(function.forward if isinstance(function, torch.nn.Module) else function)
     except ValueError:  # a built-in function has none

@@ -13,7 +13,7 @@ from pyro.infer.elbo import ELBOModule
 from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
 
-from ppgrad.core import Estimator, Facts, Memory
+from ppgrad.core import Estimator, Facts, Memory, second_pass_explained
 from ppgrad.core.draw import total
 from ppgrad.core.garbage import OldObjectsKept
 from ppgrad.core.generators import draws_up_front
@@ -227,6 +227,7 @@ class Objective(PyroELBO):
         return torch_item(self.accumulate_gradients(self.prepare(model, guide, args, kwargs)).loss)
 
     @OldObjectsKept()
+    @second_pass_explained()
     def accumulate_gradients(self, prepared: Prepared) -> Estimate:
         """One estimate, its gradient added to each parameter's ``grad``; baselines and critics learn from it."""
         self._calibrate(prepared)
@@ -239,8 +240,7 @@ class Objective(PyroELBO):
             step.accumulate()
             return Estimate(step.loss, step.loss, (), (), step.rewards)
         estimate = self.estimate(prepared.executor)
-        loss = self._surrogate(estimate)
-        if loss.requires_grad:
+        if (loss := self._surrogate(estimate)).requires_grad:
             torch_backward(loss, retain_graph=self.retain_graph)
         return estimate
 

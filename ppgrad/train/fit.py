@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ppgrad.analysis.history import History
+from ppgrad.core.arguments import checked_seed
 from ppgrad.core.folders import writable_folder
 from ppgrad.core.generators import forked
 from ppgrad.measurement.gradient import check_objective
@@ -134,6 +135,7 @@ def fit(
     True
     """
     check_objective(objective)
+    seed = checked_seed(seed)
     check_numbers(steps, learning_rate, max_grad_norm, seed, checkpoint_every, evaluate_every, evaluation_episodes)
     check_flags(
         progress=progress, tensorboard=tensorboard, resume=resume, evaluation_deterministic=evaluation_deterministic

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ppgrad.core import InvalidInput
-from ppgrad.core.arguments import flag
+from ppgrad.core.arguments import checked_seed, flag
 from ppgrad.train.optimizers import Stepper
 
 Metrics = Mapping[str, float]
@@ -67,8 +67,7 @@ def check_numbers(
         raise InvalidInput(f"fit(learning_rate={learning_rate!r}): write a number from 0 up.")
     if max_grad_norm is not None and not _number(max_grad_norm) > 0:
         raise InvalidInput(f"fit(max_grad_norm={max_grad_norm!r}): write a positive number, or None.")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32):
-        raise InvalidInput(f"fit(seed={seed!r}): write an integer from 0 to 2**32 − 1, or None.")
+    checked_seed(seed)
 
 
 def _number(value: Any) -> float:

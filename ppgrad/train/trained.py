@@ -55,7 +55,13 @@ class TrainedTensors:
             leaf.grad = None
 
     def gradient(self) -> tuple[Tensor, Tensor]:
-        """The gradients of the parameters and of the critics, each as one vector on the parameters' device."""
+        """The gradients of the parameters and of the critics, each as one vector on the parameters' device.
+
+        Sparse gradients become dense ones.
+        """
+        for leaf in self.all.values():
+            if leaf.grad is not None and leaf.grad.is_sparse:
+                leaf.grad = leaf.grad.to_dense()
         parameters = _flat(self.parameters)
         return parameters, _flat(self.critics).to(parameters.device)
 

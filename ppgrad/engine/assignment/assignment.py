@@ -11,13 +11,12 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ppgrad.baselines import Constant, LeaveOneOut, MovingAverage, PyroBaseline
+from ppgrad.baselines import Constant, LeaveOneOut, MovingAverage
 from ppgrad.core import Estimator, InvalidAssignment, Learns, SiteInfo, Unsupported
 from ppgrad.core.distributions import is_learnable, requires_gradient
 from ppgrad.core.generators import undisturbed
+from ppgrad.engine.assignment.pyro_keys import check_keys, with_pyro_baseline
 from ppgrad.estimators import Enumerate, Pathwise, ScoreFunction, all_estimators
-
-_ENUMERATIONS = ("parallel", "sequential", "flat")
 
 Choice = Mapping[str, Estimator] | Callable[[Mapping[str, Any]], Estimator | None] | None
 
@@ -71,8 +70,9 @@ class Assignment:
         if key not in known and not torch.is_grad_enabled() and (*key[:-1], True) in known:
             key = (*key[:-1], True)
         if key not in known:
+            as_noise = (*key[:-1], False) in known
             with undisturbed():  # a site may be met for the first time in the midst of a run
-                known[key] = self._resolve(message, info())
+                known[key] = self._resolve(message, info(), as_noise)
         return known[key]
 
     def chosen(self, message: Mapping[str, Any]) -> Estimator | None:
@@ -80,9 +80,9 @@ class Assignment:
         chosen = self._from_sites(message["name"], message)
         return self._default if chosen is None else chosen
 
-    def _resolve(self, message: Mapping[str, Any], info: SiteInfo) -> Estimator | None:
+    def _resolve(self, message: Mapping[str, Any], info: SiteInfo, as_noise: bool) -> Estimator | None:
         name, infer = info.name, message["infer"]
-        _check_keys(name, infer)
+        check_keys(name, infer)
         chosen = self._from_sites(name, message)
         if chosen is None and infer.get("gradient") is not None:
             chosen = checked(infer["gradient"], f"Site '{name}': infer['gradient']")
@@ -96,13 +96,17 @@ class Assignment:
         if chosen is None:
             chosen = Pathwise() if Pathwise().refusal(info) is None else ScoreFunction()
         if self._reads_baselines:
-            chosen = _with_pyro_baseline(chosen, name, infer)
+            chosen = with_pyro_baseline(chosen, name, infer)
         reason = chosen.refusal(info)
         has_surrogate = type(chosen).surrogate is not Estimator.surrogate
-        if not explicit and (reason is not None or has_surrogate) and not is_learnable(info.fn):
+        if not explicit and (reason is not None or has_surrogate):
             # Noise; unless a value upstream is relaxed, whose gradient its density then passes on.
             relaxed = any(estimator.needs.relaxed for estimator in self.used())
-            return ScoreFunction() if relaxed and ScoreFunction().refusal(info) is None else None
+            passes_on = relaxed and ScoreFunction().refusal(info) is None
+            if not is_learnable(info.fn):
+                return ScoreFunction() if passes_on else None
+            if passes_on and as_noise:
+                return ScoreFunction()
         if reason is None:
             return chosen
         raise Unsupported(_refusal(chosen, info, reason))
@@ -238,43 +242,6 @@ def matches(glob: str, message: Mapping[str, Any]) -> bool:
 def escape(name: str) -> str:
     """The glob that matches a name alone."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-def _check_keys(name: str, infer: Mapping[str, Any]) -> None:
-    """Raise at a choice of Pyro's that nothing here would read."""
-    if infer.get("enumerate") not in (None, *_ENUMERATIONS):
-        raise InvalidAssignment(
-            f"Site '{name}': infer['enumerate'] is {infer['enumerate']!r}. Write 'parallel' or 'sequential'."
-        )
-    if infer.get("num_samples") is not None:
-        raise InvalidAssignment(
-            f"Site '{name}': infer['num_samples'], Pyro's tensor Monte Carlo, is read by nothing here. Remove it; to "
-            f"average more draws write num_particles={infer['num_samples']} in the objective."
-        )
-
-
-def _with_pyro_baseline(chosen: Estimator, name: str, infer: Mapping[str, Any]) -> Estimator:
-    keys = infer.get("baseline")
-    if not keys:
-        return chosen
-    if not isinstance(keys, Mapping):
-        raise InvalidAssignment(
-            f"Site '{name}': infer['baseline'] is {keys!r}. Write a dict, as in {{'use_decaying_avg_baseline': True}}."
-        )
-    baseline = PyroBaseline.from_infer(name, keys)
-    if baseline is None:
-        return chosen
-    if not isinstance(chosen, ScoreFunction):
-        raise InvalidAssignment(
-            f"Site '{name}' has infer['baseline'], which {chosen!r} does not read. "
-            f"Remove it, or choose the score function: sites={{'{name}': ScoreFunction()}}."
-        )
-    if chosen.baseline is not None:
-        raise InvalidAssignment(
-            f"Site '{name}' has infer['baseline'] and is served by {chosen!r}, which has a baseline of its own. "
-            "Remove one of the two."
-        )
-    return ScoreFunction(baseline)
 
 
 def _refusal(chosen: Estimator, info: SiteInfo, reason: str) -> str:

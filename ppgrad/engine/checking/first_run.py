@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyro
 import pyro.poutine as poutine
@@ -16,11 +16,12 @@ from torch import Tensor
 
 from ppgrad.core import NonFinite, OutOfSupport, PpgradError, Unsupported
 from ppgrad.core.draw import total
-from ppgrad.core.generators import aside, draws_up_front
+from ppgrad.core.generators import aside, draws_up_front, random_state, undisturbed
 from ppgrad.engine.assignment.assignment import Assignment
 from ppgrad.engine.checking.coupled_slices import ask_plates
 from ppgrad.engine.checking.dropped_costs import check_no_cost_dropped
 from ppgrad.engine.checking.jumps import check_continuous, jumps_at
+from ppgrad.engine.checking.own_state import Ran, own_state
 from ppgrad.engine.checking.structure import (
     check_edges,
     check_finite,
@@ -34,7 +35,9 @@ from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.branches import cannot_relax
 from ppgrad.engine.running.execution import all_random_messages, run, sites_of
 from ppgrad.engine.running.executor import Executor
-from ppgrad.engine.running.followed import follow
+from ppgrad.engine.running.followed import Followed, follow
+from ppgrad.engine.running.handed_over import WrittenTo
+from ppgrad.engine.running.lanes import CannotVectorize
 from ppgrad.engine.running.record import Record
 from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise, Watch
 from ppgrad.engine.running.site import Site
@@ -74,9 +77,16 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         Exception: Pyro's own, for mistakes in the program's structure.
     """
     with aside(), torch.enable_grad(), nonfinite_explained(executor), relaxation_explained(executor.assignment):
-        sampler, followed = _growing(executor, lambda sampler: follow(executor.program, sampler, executor.costs))
+        begin: Any = None
+
+        def first(sampler: Sampler) -> Followed:
+            nonlocal begin
+            begin = random_state()
+            return follow(executor.program, sampler, executor.costs)
+
+        sampler, followed = _growing(executor, first)
         if followed.traces[0] is not None and executor.heed_model(followed.traces[0], followed.asked):
-            sampler, followed = _growing(executor, lambda sampler: follow(executor.program, sampler, executor.costs))
+            sampler, followed = _growing(executor, first)
         guide_trace, model_trace = followed.traces
         sites, costs = followed.sites, followed.costs
         executor.learn(followed.dependence)
@@ -99,9 +109,23 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
             if site.estimator is not None and (site.estimator.needs.relaxed or site.estimator.needs.slopes):
                 lines = max(1, min(3, 24 // len(relaxed))) if site in relaxed else 0
                 _check_relaxed(executor, site, lines)
+        _look_for_own_state(executor, (sites, costs), begin)
         registered = announced([guide_trace, model_trace])
         executor.parameters = named_parameters(executor.program, registered)
         return Prepared(executor, executor.parameters, frozenset(registered))
+
+
+def _look_for_own_state(executor: Executor, first: Ran, begin: Any) -> None:
+    """Have every lane run by itself where a program draws from, or keeps, what torch knows nothing of."""
+
+    def again() -> Ran:
+        sites = ordinary_run(executor)
+        return sites, executor.costs(sites)
+
+    with undisturbed():
+        executor.own_state = own_state(executor.program, first, begin, again)
+    if executor.own_state is not None:
+        executor.fall_back(CannotVectorize(executor.own_state))
 
 
 @contextmanager
@@ -254,8 +278,9 @@ def _growing(
             branch,
             shift,
             uniforms=executor.first_noise(),
+            copies=executor.copies,
         )
         try:
             return sampler, runs(sampler)
-        except (GridGrew, SharedNoise) as more:
+        except (GridGrew, SharedNoise, WrittenTo) as more:
             executor.grow(more)

@@ -154,7 +154,7 @@ def _points(
 
 def _downstream(executor: Executor, site: Site, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The sum of all that is downstream of a site, and of its absolute values."""
-    held = _Held(values, site)
+    held = _Held(values, site, executor.copies)
     sites = sites_of(*run(executor.program, held), held)
     costs = executor.costs(sites)
     first = next(i for i, other in enumerate(sites) if other.name == site.name)
@@ -171,9 +171,9 @@ def _downstream(executor: Executor, site: Site, values: Mapping[str, Tensor]) ->
 class _Held(Sampler):
     """Gives each random site the value that it had, and one site another."""
 
-    def __init__(self, values: Mapping[str, Tensor], moved: Site):
+    def __init__(self, values: Mapping[str, Tensor], moved: Site, copies: bool):
         Messenger.__init__(self)
-        self.parameters = {}
+        self.copies, self.given, self.parameters = copies, [], {}
         self._values = values
         self._moved = moved
         self.drawn: dict[str, Drawn] = {}

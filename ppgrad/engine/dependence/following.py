@@ -126,7 +126,10 @@ class Following:
     def left_torch(self) -> None:
         """Note that a value with an origin is now in Python's hands, unless a library decides on an error with it."""
         frame = sys._getframe(1)
-        while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_PASSED_OVER):
+        while frame.f_back is not None and (
+            str(frame.f_globals.get("__name__")).startswith(_PASSED_OVER)
+            or frame.f_code.co_name == "__torch_function__"  # of another mode
+        ):
             frame = frame.f_back
         if not str(frame.f_globals.get("__name__")).startswith(_INNER):
             line = traceback.extract_stack(frame, limit=1)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import random
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._pytree import SUPPORTED_NODES, TreeSpec, tree_leaves, tree_structure, tree_unflatten
+
+from ppgrad.core.arguments import shown
+from ppgrad.core.errors import InvalidInput
 
 Held = Tensor | torch.nn.Module
 
@@ -67,7 +71,19 @@ class Program:
 
 
 def program_of(model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Program:
-    """A `Program` from what a person passes."""
+    """A `Program` from what a person passes.
+
+    Raises:
+        InvalidInput: names the argument that is not what it is to be.
+    """
+    if not callable(model):
+        raise InvalidInput(f"{shown(model)} is no program. Write a policy, or a Pyro program: a function or a module.")
+    if guide is not None and not callable(guide):
+        raise InvalidInput(f"guide={shown(guide)}: write a Pyro program, or None. Arguments go in args=(…,).")
+    if not isinstance(args, tuple | list):
+        raise InvalidInput(f"args={shown(args)}: write a tuple, as args=({shown(args)},).")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise InvalidInput(f"kwargs={shown(kwargs)}: write a dict, as kwargs={{'name': value}}.")
     return Program(model, guide, tuple(args), dict(kwargs or {}))
 
 
@@ -194,7 +210,7 @@ def _in_value(name: str, value: Any, depth: int, seen: set[int]) -> Iterator[tup
             yield from _in_value(f"{name}.{i}", item, depth, seen)
     elif isinstance(value, _ROUTINES):
         yield from _in_function(value, depth, seen)
-    elif depth > 0 and hasattr(value, "__dict__") and not isinstance(value, ModuleType | type):
+    elif depth > 0 and hasattr(value, "__dict__") and not isinstance(value, ModuleType | type | random.Random):
         yield name, type(value)
         for key, item in vars(value).items():
             yield from _in_value(f"{name}.{key}", item, depth - 1, seen)

@@ -11,6 +11,7 @@ from pyro.distributions import Unit
 from pyro.poutine.messenger import Messenger
 
 from ppgrad.engine.program.program import Program
+from ppgrad.engine.running.handed_over import HandedOver, WrittenTo, version_of
 from ppgrad.engine.running.sampler import Sampler
 from ppgrad.engine.running.site import Drawn, Kind, Site
 from ppgrad.estimators import ScoreFunction
@@ -29,22 +30,34 @@ class Watching(Protocol):
 def run(
     program: Program, sampler: Sampler, watching: Watching | None = None
 ) -> tuple[poutine.Trace | None, poutine.Trace]:
-    """Run the guide, if there is one, then the model replayed against it."""
+    """Run the guide, if there is one, then the model replayed against it.
+
+    Raises:
+        WrittenTo: the program wrote into what it had handed over; the sampler is to say ``copies``.
+    """
+    looks = sampler.copies or watching is not None
+    with sampler, HandedOver(sampler.copies).checked() if looks else nullcontext(), watching or nullcontext():
+        traces = _traces(program, watching)
+    if not sampler.copies and any(version_of(tensor) != version for tensor, version in sampler.given):
+        raise WrittenTo
+    return traces
+
+
+def _traces(program: Program, watching: Watching | None) -> tuple[poutine.Trace | None, poutine.Trace]:
     args, kwargs = program.args, program.kwargs
-    with sampler, watching or nullcontext():
-        if program.guide is None:
-            return None, poutine.trace(program.model).get_trace(*args, **kwargs)
-        guide = poutine.unwrap(program.guide)
-        if isinstance(guide, Messenger):
-            program.guide(*args, **kwargs)
-            model_trace, guide_trace = guide.get_traces()
-            return guide_trace, model_trace
-        guide_trace = poutine.trace(program.guide).get_trace(*args, **kwargs)
-        if watching is not None:
-            watching.start_model()
-        model = program.model if watching is None else watching.asked(program.model)
-        replayed = poutine.replay(model, trace=guide_trace)
-        return guide_trace, poutine.trace(replayed).get_trace(*args, **kwargs)
+    if program.guide is None:
+        return None, poutine.trace(program.model).get_trace(*args, **kwargs)
+    guide = poutine.unwrap(program.guide)
+    if isinstance(guide, Messenger):
+        program.guide(*args, **kwargs)
+        model_trace, guide_trace = guide.get_traces()
+        return guide_trace, model_trace
+    guide_trace = poutine.trace(program.guide).get_trace(*args, **kwargs)
+    if watching is not None:
+        watching.start_model()
+    model = program.model if watching is None else watching.asked(program.model)
+    replayed = poutine.replay(model, trace=guide_trace)
+    return guide_trace, poutine.trace(replayed).get_trace(*args, **kwargs)
 
 
 def sites_of(guide_trace: poutine.Trace | None, model_trace: poutine.Trace, sampler: Sampler) -> list[Site]:

@@ -29,6 +29,7 @@ from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.fixed_parameters import stopped_terms
 from ppgrad.engine.running.followed import follow, order_of
 from ppgrad.engine.running.grid import Grid, GridSite
+from ppgrad.engine.running.handed_over import WrittenTo
 from ppgrad.engine.running.kept import keep
 from ppgrad.engine.running.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.running.record import Record, record_of
@@ -76,6 +77,8 @@ class Executor:
         checks_after: the distributions are checked once after the run, not one by one while it runs.
         together: densities that are alike are evaluated in one call; False to see the gradient of each.
         bounded: the sites whose values may leave the support where distributions cannot check them.
+        copies: the program writes into what it draws or hands over, so that sites keep copies.
+        own_state: what of it changes from run to run without torch's knowledge, in words; None for nothing.
     """
 
     program: Program
@@ -95,6 +98,8 @@ class Executor:
     checks_after: bool = True
     together: bool = True
     bounded: frozenset[str] = frozenset()
+    copies: bool = False
+    own_state: str | None = None
     dependences: dict[tuple[Any, ...], Dependence] = field(default_factory=dict)
 
     @property
@@ -155,7 +160,7 @@ class Executor:
         while True:
             try:
                 return self._execute(inputs, state)
-            except (GridGrew, SharedNoise) as more:
+            except (GridGrew, SharedNoise, WrittenTo) as more:
                 self.grow(more)
                 restore_generators(state)  # what is drawn does not depend on what was learned before
 
@@ -174,7 +179,7 @@ class Executor:
             try:
                 with vectorizable():
                     return [self._record(self._with_alternatives(all_lanes, state))]
-            except (GridGrew, SharedNoise, PpgradError):
+            except (GridGrew, SharedNoise, WrittenTo, PpgradError):
                 raise
             except Exception as error:
                 if draws_up_front():
@@ -307,7 +312,17 @@ class Executor:
         bounded = self.bounded if unchecked else frozenset()
         shift = own.get("shift")
         sampler = Sampler(
-            self.assignment, self.sizes, index, None, branch, shift, inputs.memory, noise, points, bounded
+            self.assignment,
+            self.sizes,
+            index,
+            None,
+            branch,
+            shift,
+            inputs.memory,
+            noise,
+            points,
+            bounded,
+            self.copies,
         )
         if not isinstance(inputs.token, Tensor) and not inputs.replacements:
             return self._recorded(sampler, branch, follows)
@@ -363,8 +378,11 @@ class Executor:
             for name, site in self.grid.sites.items()
         }
 
-    def grow(self, grew: GridGrew | SharedNoise) -> None:
-        """Give a summed-over site the points that it needs, or one that shares noise its place in it."""
+    def grow(self, grew: GridGrew | SharedNoise | WrittenTo) -> None:
+        """Give a summed-over site the points that it needs, one that shares noise its place in it, or all copies."""
+        if isinstance(grew, WrittenTo):
+            self.copies = True
+            return
         if isinstance(grew, SharedNoise):
             self.noises[grew.name] = grew.site
             return

@@ -44,9 +44,9 @@ def _stopped(arg: Any) -> Any:
 class Again(Sampler):
     """Gives each random site a value that is known, its graph included; ``drawn`` says how they were drawn."""
 
-    def __init__(self, values: Mapping[str, Tensor], drawn: Mapping[str, Drawn]):
+    def __init__(self, values: Mapping[str, Tensor], drawn: Mapping[str, Drawn], copies: bool):
         Messenger.__init__(self)
-        self.parameters = {}
+        self.copies, self.given, self.parameters = copies, [], {}
         self._values = values
         self.drawn = dict(drawn)
 
@@ -75,7 +75,7 @@ def stopped_terms(
     values = values_drawn(traces, sampler)
     for site in sites_of(*traces, sampler):
         _check_weighs(site)
-    again = Again(values, dict.fromkeys(sampler.drawn, Drawn(None, {})))
+    again = Again(values, dict.fromkeys(sampler.drawn, Drawn(None, {})), sampler.copies)
     with StoppedParameters():
         sites = sites_of(*run(program, again), again)
         terms = []

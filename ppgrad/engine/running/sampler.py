@@ -14,6 +14,7 @@ from torch import Tensor
 from ppgrad.core import Estimator, InvalidAssignment, Memory, Plates, Sample, SharesNoise, SumsOver, Tunes, Unsupported
 from ppgrad.core.distributions import is_deterministic, likeliest_where, unvalidated
 from ppgrad.engine.assignment.assignment import Assignment
+from ppgrad.engine.running.handed_over import version_of
 from ppgrad.engine.running.shared_noise import NoiseSite, SubsampledPlate, noise_site
 from ppgrad.engine.running.site import PLAIN, Drawn, site_info
 
@@ -65,6 +66,9 @@ class Branch:
 class Sampler(Messenger):
     """Gives every random site the value that its estimator draws.
 
+    ``given`` holds draws, contexts and rewards with how often each had been written into: the first run of a program
+    has looked at everything else.
+
     Args:
         assignment: chooses the estimators.
         sizes: what the estimators may be told of particles and importance samples.
@@ -76,6 +80,7 @@ class Sampler(Messenger):
         points: how many values each site that is summed over has.
         watch: is shown each site's name and distribution before anything is drawn from it.
         bounded: the sites whose density is to be −∞ outside of its support, since nothing else looks.
+        copies: the program writes into what it draws or hands over, so that sites keep copies.
     """
 
     bounded: frozenset[str] = frozenset()
@@ -92,10 +97,13 @@ class Sampler(Messenger):
         uniforms: Mapping[str, Tensor] | None = None,
         points: Mapping[str, int] | None = None,
         bounded: frozenset[str] = frozenset(),
+        copies: bool = False,
     ):
         super().__init__()
         self._points = points or {}
         self.bounded = bounded
+        self.copies = copies
+        self.given: list[tuple[Tensor, int]] = []
         self._uniforms = uniforms or {}
         self._memory = memory or {}
         self._shift = shift
@@ -114,6 +122,8 @@ class Sampler(Messenger):
         fn, name = message["fn"], message["name"]
         if self._watch is not None:
             self._watch(name, fn)
+        if not self.copies:
+            self._note(fn, message["infer"])
         if name in self.drawn and self.drawn[name].is_relaxed:
             message["fn"] = unvalidated(fn)  # the model's density of the guide's value
         if type(fn).__name__ == "_Subsample":
@@ -151,6 +161,14 @@ class Sampler(Messenger):
             message["value"] = likeliest_where(log_weight.exp() == 0, fn, value)
             self.drawn[name] = Drawn(estimator, {}, log_weight)
         message["done"] = True
+        if not self.copies:
+            self.given.append((message["value"], version_of(message["value"])))
+
+    def _note(self, fn: TorchDistribution, infer: Mapping[str, Any]) -> None:
+        """Note how often was written into a context or a reward so far."""
+        given = infer.get("context") if "context" in infer else vars(fn).get("log_factor")
+        if isinstance(given, Tensor):
+            self.given.append((given, version_of(given)))
 
     def _subsample(self, message: Any) -> None:
         """Importance samples of one bound are of the same data."""

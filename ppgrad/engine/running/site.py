@@ -12,8 +12,8 @@ from pyro.distributions import TorchDistribution, is_validation_enabled
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidAssignment, OutOfSupport, Plate, Plates, SiteInfo
-from ppgrad.core.distributions import detached, without_mask
+from ppgrad.core import Estimator, InvalidAssignment, InvalidProgram, OutOfSupport, Plate, Plates, SiteInfo
+from ppgrad.core.distributions import detached, distribution_name, without_mask
 from ppgrad.engine.dependence.dependence import SequencePath
 from ppgrad.engine.dependence.order import AGAIN
 from ppgrad.estimators.discrete.relaxation import relaxed_log_prob
@@ -95,7 +95,11 @@ class Site:
             return detached(self.fn).log_prob(self.value)  # the slope of a branch is that of the whole density
         try:
             density = self.fn.log_prob(self.value)
+        except RuntimeError:
+            self._check_observed_shape()
+            raise
         except ValueError as error:
+            self._check_observed_shape()
             if not is_validation_enabled() or not bool(torch.isfinite(self.value).all()):
                 raise
             raise OutOfSupport(self._no_density(error)) from error
@@ -103,6 +107,20 @@ class Site:
             return density
         inside: Tensor = self.fn.support.check(self.value)  # an unvalidated distribution does not look
         return torch.where(inside, density, density.new_full((), -math.inf))
+
+    def _check_observed_shape(self) -> None:
+        """Raise if an observed value does not fit its distribution."""
+        batch, event, given = self.fn.batch_shape, self.fn.event_shape, getattr(self.value, "shape", None)
+        if self.kind != "observed" or given is None:
+            return
+        pairs = zip(reversed(given), reversed(batch + event), strict=False)
+        if len(given) < len(event) or any(size != wanted and 1 not in (size, wanted) for size, wanted in pairs):
+            around = ", ".join(sorted(f"'{plate.name}' of size {plate.size}" for plate in self.plates)) or "none"
+            raise InvalidProgram(
+                f"At observed site '{self.name}' the value has shape {tuple(given)}, and {distribution_name(self.fn)} "
+                f"has batch shape {tuple(batch)} and event shape {tuple(event)} (plates around it: {around}). "
+                "Observe a value for each element."
+            )
 
     def _no_density(self, error: ValueError) -> str:
         """What Pyro says where a value has no density, and what to do."""

@@ -230,6 +230,11 @@ def _traceable(executor: Executor, arguments: list[Tensor]) -> Iterator[None]:
         Unsupported: it does.
     """
     program, vectorize = executor.program, executor.vectorize
+    if executor.own_state is not None:
+        raise Unsupported(
+            f"The program cannot be compiled: {executor.own_state}, and compiling would make a constant of it. Draw "
+            "with torch, pass what changes as a tensor among the arguments, or write compile=False."
+        )
     remaining = iter(arguments)
     executor.program = program.with_leaves([next(remaining) if is_data(leaf) else leaf for leaf in program.leaves])
     latest = _Latest()
