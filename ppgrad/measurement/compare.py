@@ -116,7 +116,7 @@ def _draws(objective: Objective, prepared: Prepared, replicates: int, seed: int,
     """Replicates of one objective's gradient, timed after a first two that warm up."""
     replicate(objective, prepared, 2, seed, chunk_size)
     found = replicate(objective, prepared, replicates, seed, chunk_size)
-    facts = [objective.facts, *(e.account for e in prepared.executor.assignment.used())]
+    facts = [objective.facts, *(e.account for e in prepared.executor.setup.assignment.used())]
     biases = [fact for fact in facts if fact.biased]
     return EstimatorDraws(
         draws=_arrays(found.draws),

@@ -101,7 +101,7 @@ def check_objective(objective: Any) -> None:
 
 def check_gradients_named(objective: Objective, prepared: Prepared, surrogate: Tensor) -> None:
     """Raise if a gradient flows into a tensor that has no name; critics' parameters are not the program's."""
-    critics = {id(p) for module in prepared.executor.assignment.modules() for p in module.parameters()}
+    critics = {id(p) for module in prepared.executor.setup.assignment.modules() for p in module.parameters()}
     check_named(prepared.parameters, leaves(surrogate), critics)
 
 

@@ -60,8 +60,8 @@ def dependence(
     objective = objective or (ExpectedReturn() if guide is None else ELBO())
     with pure(seed, program_of(model, guide, args, kwargs)):
         executor = objective.prepare(model, guide, args, kwargs).executor
-    found = next(iter(executor.dependences.values()))
-    served = dict(executor.assignment.served())
+    found = next(iter(executor.known.dependences.values()))
+    served = dict(executor.setup.assignment.served())
     estimators = [repr(served[site.name]) if site.is_random and site.name in served else "" for site in found.sites]
     return ProgramDependence([_described(found, i, estimators[i]) for i in range(len(found.sites))], found.notes)
 

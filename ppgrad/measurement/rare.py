@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,7 @@ def unseen_by(prepared: Prepared, known: Outcomes | None, replicates: int) -> di
     An estimator that sums a site up sees every value of it. A reparameterized gradient is not as large as that of a
     long run of the score function where the latter is large.
     """
-    used = prepared.executor.assignment.used()
+    used = prepared.executor.setup.assignment.used()
     if known is None or all(isinstance(each, Enumerate) for each in used):
         return None
     if known.sampled and any(each.account.reparameterized for each in used):
@@ -134,7 +134,7 @@ def _outcomes(prepared: Prepared) -> Outcomes | None:
     costs = executor.execute()
     restore_generators(state)
     weights = _weights(prepared)
-    if not executor.grid.sites or not prepared.parameters or len(costs) != 1 or len(weights) != 1:
+    if not executor.known.grid.sites or not prepared.parameters or len(costs) != 1 or len(weights) != 1:
         return None
     terms = [
         (_grouped(cost, weight, group), _grouped(weight, weight, group))
@@ -159,7 +159,7 @@ def _outcomes(prepared: Prepared) -> Outcomes | None:
 
 def _groups(prepared: Prepared, record: Record) -> list[Tensor]:
     """For each cost the outcome of each lane: the joint value of the sites that the cost depends on."""
-    grid = prepared.executor.grid
+    grid = prepared.executor.known.grid
     columns = {name: index.reshape(len(index), -1).cpu() for name, index in grid.indices().items()}
     found = []
     for place, entry in enumerate(record.entries):
@@ -175,12 +175,11 @@ def _groups(prepared: Prepared, record: Record) -> list[Tensor]:
 def _weights(prepared: Prepared) -> list[Record]:
     """The records of the same run with a cost of one at each cost."""
     executor = prepared.executor
-    costs = executor.costs
-    try:
-        executor.costs = lambda sites: [None if c is None else torch.ones_like(c) for c in costs(sites)]
-        return executor.execute()
-    finally:
-        executor.costs = costs
+    costs = executor.setup.costs
+    ones = replace(
+        executor.setup, costs=lambda sites: [None if c is None else torch.ones_like(c) for c in costs(sites)]
+    )
+    return replace(executor, setup=ones).execute()
 
 
 def _grouped(term: Tensor, weight: Tensor, group: Tensor) -> Tensor:

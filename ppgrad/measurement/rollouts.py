@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,7 @@ from ppgrad.engine.assignment.assignment import Assignment
 from ppgrad.engine.checking.own_state import Ran, own_state
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.engine.running.execution import run, sites_of
-from ppgrad.engine.running.executor import Executor
-from ppgrad.engine.running.lanes import CannotVectorize, LaneTensors, vectorizable, vectorized
+from ppgrad.engine.running.lanes import CannotVectorize, LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.running.sampler import Sampler, Sizes
 from ppgrad.engine.running.site import Site
 from ppgrad.measurement.gradient import pure
@@ -79,11 +78,11 @@ def rollouts(
 
 def _runs(program: Program, num: int) -> tuple[list[_Run], dict[str, Plates]]:
     """Every run's numbers, by ``group:site``, and the sites' plates."""
-    executor = Executor(program, Assignment("rollouts", None, None), _no_costs, Sizes(num), 1, vectorize=True)
+    assignment = Assignment("rollouts", None, None)
     plates: dict[str, Plates] = {}
 
     def sites() -> list[Site]:
-        sampler = Sampler(executor.assignment, executor.sizes, {}, copies=True)
+        sampler = Sampler(assignment, Sizes(num), {}, copies=True)
         return sites_of(*run(program, sampler), sampler)
 
     def one() -> _Run:
@@ -117,13 +116,9 @@ def _runs(program: Program, num: int) -> tuple[list[_Run], dict[str, Plates]]:
             stacked = vectorized(lane, lanes=num)
         return [{key: tensor[i] for key, tensor in stacked.items()} for i in range(num)], plates
     except Exception as error:
-        executor.fall_back(error)
+        note_of_loop(program.model, error)
         set_random_state(state)
         return [one() for _ in range(num)], plates
-
-
-def _no_costs(sites: Sequence[Site]) -> list[Tensor | None]:
-    return [None] * len(sites)
 
 
 def _dims(name: str, ndim: int, plates: Plates) -> list[str]:

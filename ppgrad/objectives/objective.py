@@ -24,8 +24,10 @@ from ppgrad.engine.program.fingerprint import Key, Same, kind
 from ppgrad.engine.program.parameters import announce, announce_again
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.engine.running.executor import Executor
+from ppgrad.engine.running.knowledge import Knowledge
 from ppgrad.engine.running.record import Record, Served
 from ppgrad.engine.running.sampler import Sizes
+from ppgrad.engine.running.setup import Setup
 from ppgrad.engine.running.site import Site
 from ppgrad.objectives._shared.calibration import EVERY, calibrated, recalled
 from ppgrad.objectives._shared.compiling import Step, check_compile, compiled_replicates, compiled_step
@@ -156,17 +158,17 @@ class Objective(PyroELBO):
     def prepare(self, model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Prepared:
         """Get to know a program: one validated run, remembered for the latest models, guides and shapes."""
         program = program_of(model, guide, args, kwargs)
-        choice = Same(self.estimator), Same(self.sites)
-        numbers = self.sizes, self.max_branches, self.vectorize_particles, self.couples_lanes, self.splits_slices
-        told = Key((*choice, *numbers, program.structure))
+        sums = self.sizes, self.couples_lanes, self.splits_slices
+        numbers = *sums, self.max_branches, self.vectorize_particles
+        told = Key((Same(self.estimator), Same(self.sites), *numbers, program.structure))
         key = (model, guide, told, tuple(map(kind, program.leaves)))
         prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale(program)), None)
         if prepared is None:
             self.check(program)
-            executor = Executor(program, self._assignment(), self.costs, *numbers, discounts=self.discounts)
+            setup = Setup(self._assignment(), self.costs, self.discounts, *sums)
+            executor = Executor(program, setup, Knowledge(self.max_branches), self.vectorize_particles)
             prepared = replace(prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw), told=told)
-            others = [(seen, known) for seen, known in self._prepared if seen != key]
-            self._prepared = [(key, prepared), *others][:_REMEMBERED]
+            self._prepared = [(key, prepared), *(pair for pair in self._prepared if pair[0] != key)][:_REMEMBERED]
         prepared.executor.program = program
         announce_again(prepared.parameters, prepared.announces)
         return prepared
@@ -290,7 +292,7 @@ class Objective(PyroELBO):
         return estimate.loss.detach() + (surrogate - surrogate.detach())
 
     def _register_critics(self, executor: Executor) -> None:
-        for i, module in enumerate(executor.assignment.modules()):
+        for i, module in enumerate(executor.setup.assignment.modules()):
             name = f"{type(self).__name__}.critic_{i}$$$"
             announce({name + key: leaf for key, leaf in module.named_parameters() if leaf.requires_grad}, frozenset())
 

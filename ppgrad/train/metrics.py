@@ -60,7 +60,7 @@ def of_estimate(estimate: Estimate, policies: Collection[str], memory: Mapping[s
 
 def alpha(prepared: Prepared, memory: Mapping[str, Memory]) -> float | None:
     """The weight of the pathwise gradient at sites of `InverseVariance`, averaged; None without such a site."""
-    served = prepared.executor.assignment.served()
+    served = prepared.executor.setup.assignment.served()
     names = [name for name, estimator in served if isinstance(estimator, InverseVariance)]
     weights = [memory[name]["alpha"] for name in names if "alpha" in memory.get(name, {})]
     return float(torch.stack(weights).mean()) if weights else None

@@ -74,7 +74,7 @@ class TrainedTensors:
 def _critics(prepared: Prepared) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     known = {id(leaf) for leaf in prepared.parameters.values()}
-    for place, module in enumerate(prepared.executor.assignment.modules()):
+    for place, module in enumerate(prepared.executor.setup.assignment.modules()):
         for name, leaf in module.named_parameters():
             if leaf.requires_grad and id(leaf) not in known:
                 known.add(id(leaf))

@@ -281,7 +281,7 @@ def test_noise_that_particles_share_has_the_precision_of_the_site() -> None:
         with pure(0, program_of(program)):
             prepared = objective.prepare(program)
             objective.estimate(prepared.executor)
-        assert {site.dtype for site in prepared.executor.noises.values()} == {torch.float32}
+        assert {site.dtype for site in prepared.executor.known.noises.values()} == {torch.float32}
 
 
 @pytest.fixture(autouse=True)

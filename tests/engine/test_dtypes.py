@@ -55,7 +55,7 @@ def test_double_parameters_have_double_gradients_under_a_single_default(estimato
             assert estimate.loss.dtype == estimate.surrogate.dtype == torch.float64
             assert {draw.log_prob.dtype for draw, _, _ in estimate.served} <= {torch.float64}
             assert {signal.value.dtype for _, signal, _ in estimate.served} <= {torch.float64}
-            assert all(site.dtype == torch.float64 for site in prepared.executor.noises.values())
+            assert all(site.dtype == torch.float64 for site in prepared.executor.known.noises.values())
         for value in ppgrad.gradient(objective, program, seed=0).values():
             assert value.dtype == torch.float64
             assert torch.isfinite(value).all()

@@ -63,7 +63,7 @@ def test_sites_share_one_sequence() -> None:
 
     objective = ExpectedReturn(Pathwise(draws=QuasiMonteCarlo()), num_particles=16)
     executor = objective.prepare(program).executor
-    uniforms = shared_noise(executor.noises, 16, 1)
+    uniforms = shared_noise(executor.known.noises, 16, 1)
     values = torch.stack([uniforms["u"], uniforms["v"]], -1)
     assert values.shape == (16, 2)
     for column in values.T:

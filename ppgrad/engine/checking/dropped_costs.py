@@ -48,13 +48,13 @@ def check_no_cost_dropped(
     Raises:
         Unsupported: under ``strict``.
     """
-    sites, estimators = sites_of(*traces, sampler), dict(executor.assignment.served())
+    sites, estimators = sites_of(*traces, sampler), dict(executor.setup.assignment.served())
     pathwise = [site for site in sites if site.is_random and _is_pathwise(site, estimators)]
     movable = [s for s in pathwise if s.name not in known and not estimators[s.name].needs.outside_support]
     if not movable:
         return
     later = sites[sites.index(movable[0]) + 1 :]
-    costs = dict(zip(sites, executor.costs(sites), strict=True))
+    costs = dict(zip(sites, executor.setup.costs(sites), strict=True))
     values = [tensor for site in pathwise for tensor in stand_ins(site.fn, site.value)]
     if not _without_path(_costs(later, costs), values):
         return

@@ -36,6 +36,7 @@ from ppgrad.engine.running.branches import cannot_relax
 from ppgrad.engine.running.execution import all_random_messages, run, sites_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.followed import Followed, follow
+from ppgrad.engine.running.grid import Grid
 from ppgrad.engine.running.handed_over import WrittenTo
 from ppgrad.engine.running.lanes import CannotVectorize
 from ppgrad.engine.running.record import Record
@@ -76,33 +77,35 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
             in the graph.
         Exception: Pyro's own, for mistakes in the program's structure.
     """
-    with aside(), torch.enable_grad(), nonfinite_explained(executor), relaxation_explained(executor.assignment):
+    with aside(), torch.enable_grad(), nonfinite_explained(executor), relaxation_explained(executor.setup.assignment):
         begin: Any = None
 
         def first(sampler: Sampler) -> Followed:
             nonlocal begin
             begin = random_state()
-            return follow(executor.program, sampler, executor.costs)
+            return follow(executor.program, sampler, executor.setup.costs)
 
         sampler, followed = _growing(executor, first)
-        if followed.traces[0] is not None and executor.heed_model(followed.traces[0], followed.asked):
-            sampler, followed = _growing(executor, first)
         guide_trace, model_trace = followed.traces
+        if guide_trace is not None and executor.setup.assignment.heed_model(guide_trace.nodes, followed.asked):
+            executor.known.grid, executor.known.noises = Grid({}, {}), {}  # of other estimators
+            sampler, followed = _growing(executor, first)
+            guide_trace, model_trace = followed.traces
         sites, costs = followed.sites, followed.costs
-        executor.learn(followed.dependence)
-        executor.check_branches()
-        executor.assignment.check_globs(all_random_messages(guide_trace, model_trace, sampler))
+        executor.known.learn(followed.dependence)
+        executor.known.check_branches()
+        executor.setup.assignment.check_globs(all_random_messages(guide_trace, model_trace, sampler))
         check_finite(sites, costs)
         check_edges(sites, costs)
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
-        missed = check_gradient_paths(sites, costs, strict, dict(executor.assignment.served()))
+        missed = check_gradient_paths(sites, costs, strict, dict(executor.setup.assignment.served()))
         check_no_cost_dropped(executor, sampler, (guide_trace, model_trace), missed, strict)
-        executor.learn(ask_plates(executor, sampler, followed.traces, sites, followed.dependence, strict))
-        executor.checks_after = can_be_checked_after(sites)
-        executor.bounded = may_leave(sites)
+        executor.known.learn(ask_plates(executor, sampler, followed.traces, sites, followed.dependence, strict))
+        executor.known.checks_after = can_be_checked_after(sites)
+        executor.known.bounded = may_leave(sites)
         for site in sites:
             if site.drawn is not None and site.drawn.alternatives:
-                executor.alternatives.setdefault(site.name, site.drawn.alternatives)  # at least
+                executor.known.alternatives.setdefault(site.name, site.drawn.alternatives)  # at least
         changed = [site for site in sites if site.drawn is not None and site.drawn.alternatives]
         relaxed = [site for site in changed if site.estimator is not None and site.estimator.needs.relaxed]
         for site in changed:
@@ -120,12 +123,12 @@ def _look_for_own_state(executor: Executor, first: Ran, begin: Any) -> None:
 
     def again() -> Ran:
         sites = ordinary_run(executor)
-        return sites, executor.costs(sites)
+        return sites, executor.setup.costs(sites)
 
     with undisturbed():
-        executor.own_state = own_state(executor.program, first, begin, again)
-    if executor.own_state is not None:
-        executor.fall_back(CannotVectorize(executor.own_state))
+        executor.known.own_state = own_state(executor.program, first, begin, again)
+    if executor.known.own_state is not None:
+        executor.fall_back(CannotVectorize(executor.known.own_state))
 
 
 @contextmanager
@@ -176,7 +179,7 @@ def explain_nonfinite(executor: Executor) -> None:
             logging.getLogger("ppgrad").debug("Not explained by the program: %s", error)
     with aside(), pyro.validation_enabled(False):
         sites = ordinary_run(executor, watch=check_parameters)
-        check_finite(sites, executor.costs(sites))
+        check_finite(sites, executor.setup.costs(sites))
 
 
 def check_record_finite(executor: Executor, records: list[Record]) -> None:
@@ -190,7 +193,7 @@ def check_record_finite(executor: Executor, records: list[Record]) -> None:
     explain_nonfinite(executor)
     for name, what, term in terms:
         bad = term[~torch.isfinite(term)]
-        if bad.numel() and name in executor.bounded and bool((bad == math.inf).any()):
+        if bad.numel() and name in executor.known.bounded and bool((bad == math.inf).any()):
             raise outside([name])
         if bad.numel():
             raise NonFinite(f"At site '{name}' the {what} is {float(bad[0].detach()):g}. Keep it finite.")
@@ -204,8 +207,8 @@ def not_finite(executor: Executor, losses: Tensor, otherwise: str) -> PpgradErro
         losses: of the runs.
         otherwise: what to say unless a density is 0 at a value that nothing checked.
     """
-    if executor.bounded and bool((losses == math.inf).any()):
-        return outside(sorted(executor.bounded))
+    if executor.known.bounded and bool((losses == math.inf).any()):
+        return outside(sorted(executor.known.bounded))
     return NonFinite(otherwise)
 
 
@@ -241,13 +244,13 @@ def _check_relaxed(executor: Executor, changed: Site, lines: int) -> None:
     """Raise if the program cannot take a value between those of a site, or no slope leads from it to a cost."""
     name = changed.name
     shift = torch.zeros_like(changed.value).requires_grad_() if changed.value.is_floating_point() else None
-    with pyro.validation_enabled(False), relaxation_explained(executor.assignment, name):
+    with pyro.validation_enabled(False), relaxation_explained(executor.setup.assignment, name):
         sampler, guide_trace, model_trace = _run(executor, branch=Branch(name, 0), shift=shift)
         sites = sites_of(guide_trace, model_trace, sampler)
         place = next(i for i, site in enumerate(sites) if site.name == name)
         later = sites[place + 1 :]
         densities = [site.density for site in later if site.is_random]
-        check_relaxed_path(sites[place], [*executor.costs(sites)[place + 1 :], *densities])
+        check_relaxed_path(sites[place], [*executor.setup.costs(sites)[place + 1 :], *densities])
         if lines:
             check_continuous(executor, name, sampler, (guide_trace, model_trace), lines)
 
@@ -271,16 +274,16 @@ def _growing(
     """Run with a sampler of the first grid points, again until the grid holds all sites that are summed over."""
     while True:
         sampler = Sampler(
-            executor.assignment,
-            executor.sizes,
-            executor.first_branch(),
+            executor.setup.assignment,
+            executor.setup.sizes,
+            executor.known.grid.first_indices(),
             watch,
             branch,
             shift,
             uniforms=executor.first_noise(),
-            copies=executor.copies,
+            copies=executor.known.copies,
         )
         try:
             return sampler, runs(sampler)
         except (GridGrew, SharedNoise, WrittenTo) as more:
-            executor.grow(more)
+            executor.known.grow(more)

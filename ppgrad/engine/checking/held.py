@@ -72,4 +72,4 @@ class HeldRuns:
         with undisturbed(), pyro.validation_enabled(False):
             held = Again({**self.values, **moved}, self._sampler.drawn, self._sampler.copies)
             sites = sites_of(*run(self._executor.program, held), held)
-            return sites, self._executor.costs(sites)
+            return sites, self._executor.setup.costs(sites)

@@ -154,9 +154,9 @@ def _points(
 
 def _downstream(executor: Executor, site: Site, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The sum of all that is downstream of a site, and of its absolute values."""
-    held = _Held(values, site, executor.copies)
+    held = _Held(values, site, executor.known.copies)
     sites = sites_of(*run(executor.program, held), held)
-    costs = executor.costs(sites)
+    costs = executor.setup.costs(sites)
     first = next(i for i, other in enumerate(sites) if other.name == site.name)
     terms = [cost for cost in costs[first:] if cost is not None]
     # A later draw's density is not a cost, but its score passes the cost's slope on.

@@ -85,6 +85,12 @@ class Grid:
             found[name] = (place.unsqueeze(-1) // digits % site.size).reshape(-1, *site.shape)
         return found
 
+    def first_indices(self) -> dict[str, Tensor]:
+        """For each site its grid index at the first point, of its shape."""
+        return {
+            name: torch.zeros(site.shape, dtype=torch.long, device=site.device) for name, site in self.sites.items()
+        }
+
     def _places(self, axis: int, device: torch.device) -> Tensor:
         lengths = self.lengths
         lane = torch.arange(self.points, device=device)

@@ -21,6 +21,9 @@ from torch.utils._pytree import tree_map
 
 logger = logging.getLogger("ppgrad")
 
+BRANCHES_AT_ONCE = 4096
+"""How many grid points of one particle run together."""
+
 
 class CannotVectorize(Exception):
     """The program does something that vmap would get silently wrong."""
@@ -58,6 +61,42 @@ def vectorized(function: Callable[..., Any], *inputs: Any, lanes: int, at_once: 
         warnings.filterwarnings("ignore", message=".* was not registered in the param store")
         mapped = torch.vmap(function, randomness="different", chunk_size=at_once)
         return mapped(torch.zeros(lanes), *inputs)
+
+
+def in_every_lane(
+    lane: Callable[..., Any],
+    indices: dict[str, Tensor],
+    uniforms: dict[str, Tensor],
+    own: dict[str, Tensor],
+    particles: int,
+    points: int,
+) -> Any:
+    """``lane(token, index, noise, own)`` in every lane under ``vmap``: its tensors, ``(particles, points, …)``.
+
+    Args:
+        lane: a function of a zero that depends on the lane and of what is the lane's own.
+        indices: of grid points, ``(points, …)``.
+        uniforms: noise, ``(particles, …)``.
+        own: further tensors, ``(particles, points, …)``.
+        particles, points: how many there are.
+    """
+
+    def particle(token: Any, noise: dict[str, Tensor], own: dict[str, Tensor]) -> Any:
+        if points == 1:
+            return lane(token, _first(indices), noise, _first(own))
+        return vectorized(
+            lambda last, i, x: lane(token + last, i, noise, x), indices, own, lanes=points, at_once=BRANCHES_AT_ONCE
+        )
+
+    if particles == 1:
+        tensors = tree_map(lambda x: x[None], particle(0.0, _first(uniforms), _first(own)))
+    else:
+        tensors = vectorized(particle, uniforms, own, lanes=particles)
+    return tree_map(lambda x: x[:, None], tensors) if points == 1 else tensors
+
+
+def _first(lanes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor[0] for name, tensor in lanes.items()}
 
 
 @contextmanager

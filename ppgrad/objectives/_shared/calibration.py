@@ -40,7 +40,7 @@ class Estimates(Protocol):
 
 def calibrated(objective: Estimates, prepared: Prepared) -> dict[str, Memory]:
     """The gates of every site that has some, from runs that no caller sees."""
-    served = prepared.executor.assignment.served()
+    served = prepared.executor.setup.assignment.served()
     sites = {name: member for name, member in served if isinstance(member, Calibrates) and member.gates}
     if not sites or not prepared.parameters:
         return {}
@@ -58,7 +58,7 @@ def calibrated(objective: Estimates, prepared: Prepared) -> dict[str, Memory]:
 def recalled(objective: Estimates, prepared: Prepared) -> dict[str, Memory]:
     """What the objective remembers; where it remembers no gates, those of a calibration."""
     remembered = objective.memory
-    served = prepared.executor.assignment.served()
+    served = prepared.executor.setup.assignment.served()
     gated = [(name, member.gates) for name, member in served if isinstance(member, Calibrates) and member.gates]
     if all(set(gates) & set(remembered.get(name, {})) for name, gates in gated):
         return remembered

@@ -92,7 +92,9 @@ class Step:
 
 def _trained(prepared: Prepared) -> list[Tensor]:
     """The parameters of the program, and of the critics that are trained beside it."""
-    critics = [p for module in prepared.executor.assignment.modules() for p in module.parameters() if p.requires_grad]
+    critics = [
+        p for module in prepared.executor.setup.assignment.modules() for p in module.parameters() if p.requires_grad
+    ]
     return list({id(leaf): leaf for leaf in (*prepared.parameters.values(), *critics)}.values())
 
 
@@ -230,10 +232,10 @@ def _traceable(executor: Executor, arguments: list[Tensor]) -> Iterator[None]:
         Unsupported: it does.
     """
     program, vectorize = executor.program, executor.vectorize
-    if executor.own_state is not None:
+    if executor.known.own_state is not None:
         raise Unsupported(
-            f"The program cannot be compiled: {executor.own_state}, and compiling would make a constant of it. Draw "
-            "with torch, pass what changes as a tensor among the arguments, or write compile=False."
+            f"The program cannot be compiled: {executor.known.own_state}, and compiling would make a constant of it. "
+            "Draw with torch, pass what changes as a tensor among the arguments, or write compile=False."
         )
     remaining = iter(arguments)
     executor.program = program.with_leaves([next(remaining) if is_data(leaf) else leaf for leaf in program.leaves])

@@ -26,7 +26,7 @@ def test_an_autoguides_site_answers_to_the_models_name() -> None:
     auto = autoguide.AutoNormal(model)
     objective = ELBO(sites={"mu": ScoreFunction(LeaveOneOut())}, num_particles=2)
     objective.loss(model, auto, DATA)
-    assert ScoreFunction(LeaveOneOut()) in objective.prepare(model, auto, (DATA,)).executor.assignment.used()
+    assert ScoreFunction(LeaveOneOut()) in objective.prepare(model, auto, (DATA,)).executor.setup.assignment.used()
 
 
 def test_the_order_of_choices() -> None:
@@ -40,10 +40,10 @@ def test_the_order_of_choices() -> None:
         ppgrad.reward("r", chosen["a"] + chosen["b"] + chosen["c"] + chosen["d"])
 
     objective = ExpectedReturn(Enumerate(), sites={"a": ScoreFunction(Constant(2.0))})
-    met = objective.prepare(program).executor.assignment
+    met = objective.prepare(program).executor.setup.assignment
     assert met.used() == [ScoreFunction(Constant(2.0)), ScoreFunction(Constant(1.0)), Enumerate()]
     by_callable = ExpectedReturn(sites=lambda message: Enumerate() if message["name"] == "a" else None)
-    used = by_callable.prepare(program).executor.assignment.used()
+    used = by_callable.prepare(program).executor.setup.assignment.used()
     assert used == [Enumerate(), ScoreFunction(Constant(1.0)), ScoreFunction()]
 
 
@@ -61,7 +61,7 @@ def test_config_gradient(style: str) -> None:
         configured = config_gradient(program, sites={"a": Enumerate()})
     else:
         configured = config_gradient(program, Enumerate())
-    used = ExpectedReturn(Pathwise()).prepare(configured).executor.assignment.used()
+    used = ExpectedReturn(Pathwise()).prepare(configured).executor.setup.assignment.used()
     assert used == [Enumerate(), ScoreFunction(Constant(1.0))]
     with pytest.raises(InvalidAssignment, match="instance"):
         config_gradient(program, Enumerate)

@@ -74,7 +74,7 @@ def test_a_program_that_fails_says_so_itself():
 
 
 def served(objective, model, guide):
-    return dict(objective.prepare(model, guide).executor.assignment.served())
+    return dict(objective.prepare(model, guide).executor.setup.assignment.served())
 
 
 def marked(**choices):

@@ -89,7 +89,7 @@ def test_a_nested_plate_is_coupled_in_itself_alone() -> None:
     objective = ExpectedReturn(ScoreFunction())
     with pytest.warns(CoupledSlices, match="Plate 'inner'"):
         executor = objective.prepare(model).executor
-    (dependence,) = executor.dependences.values()
+    (dependence,) = executor.known.dependences.values()
     assert [plate.name for plate in dependence.coupled(0)] == ["inner"]
     ((_, signal, _),) = objective.estimate(executor).served
     assert signal.value.shape[2:] == (2, 1), "a row is charged with all of itself, and with nothing of the other"

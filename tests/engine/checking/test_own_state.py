@@ -125,4 +125,4 @@ def _cached():
 def test_what_torch_explains_stays_under_vmap(program, estimator):
     prepared = ExpectedReturn(estimator, num_particles=4).prepare(program)
     assert prepared.executor.vectorize
-    assert prepared.executor.own_state is None
+    assert prepared.executor.known.own_state is None

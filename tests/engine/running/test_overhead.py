@@ -217,10 +217,11 @@ def test_checks_after_the_run_change_no_draw(name: str) -> None:
     policies = {**POLICIES, "Uniform": lambda out: dist.Uniform(-1.0, torch.ones(EPISODES))}
     objective = ExpectedReturn(ScoreFunction())
     prepared = objective.prepare(rollout(policies[name], 3))
-    during = replace(prepared, executor=replace(prepared.executor, checks_after=False))
+    known = replace(prepared.executor.known, checks_after=False)
+    during = replace(prepared, executor=replace(prepared.executor, known=known))
     after, before = gradient(objective, prepared), gradient(objective, during)
     assert all(torch.equal(after[key], before[key]) for key in before)
-    assert prepared.executor.checks_after == (name != "Uniform")
+    assert prepared.executor.known.checks_after == (name != "Uniform")
 
 
 @pytest.mark.parametrize("estimator", [Pathwise(), ScoreFunction()], ids=repr)

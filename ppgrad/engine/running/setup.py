@@ -1,0 +1,44 @@
+"""What an objective asks of the runs of a program, and what each of them takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ppgrad.core import Memory
+from ppgrad.engine.assignment.assignment import Assignment
+from ppgrad.engine.running.sampler import Sizes
+from ppgrad.engine.running.site import Site
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What an objective asks of the runs of a program, before anything is known of the program.
+
+    Args:
+        assignment: the estimators.
+        costs: the objective's cost of each site of a run, or None.
+        discounts: for each site, by what a reward that comes next is multiplied.
+        sizes: how many particles are averaged, of how many importance samples each.
+        couples_lanes: the objective is no sum over costs: every draw acts on all of it.
+        splits_slices: but for slices of plates that share no draw; each has a number of its own.
+    """
+
+    assignment: Assignment
+    costs: Callable[[Sequence[Site]], Sequence[Tensor | None]]
+    discounts: Callable[[Sequence[Site]], Sequence[float]]
+    sizes: Sizes
+    couples_lanes: bool = False
+    splits_slices: bool = False
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run takes beside the program: see `Executor.execute`. The distributions may be checked after it."""
+
+    token: Tensor | float
+    replacements: Mapping[int, Tensor]
+    memory: Mapping[str, Memory]
+    checks_after: bool = False
