@@ -162,15 +162,21 @@ def fit(
             further=in_words(settings or {}),
         )
         trainer = Trainer(objective, model, guide, args, kwargs, how)
-        if file is not None:
-            writable_folder(file.parent, "Choose another path for checkpoint.")
-        if folder is not None:
-            writable_folder(folder, "Choose another log_folder.")
-        with sole_writer(folder):
-            check_new(file, folder, resume)  # another training may have ended meanwhile
-            _begin(trainer, file, resume)
-            with Logs(trainer.table, folder, tensorboard, progress, steps) as logs:
-                return trainer.run(logs)
+        return _train(trainer, folder, resume, tensorboard, progress)
+
+
+def _train(trainer: Trainer, folder: Path | None, resume: bool, tensorboard: bool, progress: bool) -> History:
+    """Train from the checkpoint or the first step to the last, with the files of the run written as it goes."""
+    file = trainer.settings.checkpoint
+    if file is not None:
+        writable_folder(file.parent, "Choose another path for checkpoint.")
+    if folder is not None:
+        writable_folder(folder, "Choose another log_folder.")
+    with sole_writer(folder):
+        check_new(file, folder, resume)  # another training may have ended meanwhile
+        _begin(trainer, file, resume)
+        with Logs(trainer.table, folder, tensorboard, progress, trainer.settings.steps) as logs:
+            return trainer.run(logs)
 
 
 def _begin(trainer: Trainer, file: Path | None, resume: bool) -> None:

@@ -9,13 +9,16 @@ import os
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from tqdm import tqdm
 
 from ppgrad.core import InvalidInput
 from ppgrad.core.folders import replace_file
+
+if TYPE_CHECKING:
+    import pandas
 
 CSV = "progress.csv"
 
@@ -39,6 +42,13 @@ class Table:
 
     def row(self, place: int) -> dict[str, float]:
         return {name: column[place] for name, column in self.columns.items()}
+
+    def frame(self) -> pandas.DataFrame:
+        """All steps, numbered from 1."""
+        import pandas
+
+        index = pandas.RangeIndex(1, self.rows + 1, name="step")
+        return pandas.DataFrame({name: list(column) for name, column in self.columns.items()}, index=index)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {name: torch.tensor(column, dtype=torch.float64) for name, column in self.columns.items()}

@@ -88,12 +88,7 @@ class Trainer:
             )
         settings.stepper.own(self.trained.parameters, self.trained.critics)
         self._program_in_words = {"rollouts": rollouts_of(program), "sites": observer.sites}
-        self._settings_in_words = {
-            **settings.stepper.describe(),
-            "max_grad_norm": repr(settings.max_grad_norm),
-            "seed": repr(settings.seed),
-            **settings.further,
-        }
+        self._settings_in_words = settings.in_words()
         self._evaluation = evaluation_of(objective, settings, self._prepared, estimate)
 
     @property
@@ -135,13 +130,10 @@ class Trainer:
 
     def history(self, stopped: str) -> History:
         """The metrics of all steps."""
-        import pandas
-
-        index = pandas.RangeIndex(1, self.table.rows + 1, name="step")
-        metrics = pandas.DataFrame({name: list(column) for name, column in self.table.columns.items()}, index=index)
-        settings = self.settings
-        evaluations = self._prepared.executor.evaluations
-        return History(metrics, repr(self.objective), settings.seed, settings.checkpoint, stopped, evaluations)
+        settings, evaluations = self.settings, self._prepared.executor.evaluations
+        return History(
+            self.table.frame(), repr(self.objective), settings.seed, settings.checkpoint, stopped, evaluations
+        )
 
     def save(self) -> None:
         """Write a checkpoint, if there is to be one.
@@ -240,9 +232,7 @@ class Trainer:
         self.step += 1
         row |= {"train/n_updates": self.step, "time/iterations": self.step}
         if self._rewards is not None:
-            row["rollout/ep_rew_mean"] = self._rewards.mean
-            if self._rewards.length is not None:
-                row["rollout/ep_len_mean"] = self._rewards.length
+            row |= self._rewards.metrics
             self._timesteps += self._rewards.steps
         if self._evaluation is not None and self.step % (settings.evaluate_every or 1) == 0:
             row |= self._evaluation(self._program_now, distant_seed(_EVALUATIONS + (settings.seed or 0), self.step))

@@ -32,6 +32,12 @@ class EpisodeRewards(NamedTuple):
     steps: int
     length: float | None
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The means by the names that a log has for them."""
+        reward = {"rollout/ep_rew_mean": self.mean}
+        return reward if self.length is None else {**reward, "rollout/ep_len_mean": self.length}
+
 
 def episode_rewards(rewards: Rewards) -> EpisodeRewards | None:
     """The rewards of the episodes of an estimate, or None for a program without a reward site."""

@@ -34,6 +34,15 @@ class Settings:
     stop_when: Callable[[Metrics], bool] | None
     further: Mapping[str, str]
 
+    def in_words(self) -> dict[str, str]:
+        """What a run that goes on from a checkpoint must have in common with the one that wrote it."""
+        return {
+            **self.stepper.describe(),
+            "max_grad_norm": repr(self.max_grad_norm),
+            "seed": repr(self.seed),
+            **self.further,
+        }
+
 
 def in_words(settings: Mapping[str, object]) -> dict[str, str]:
     """A person's own settings as text, which a checkpoint keeps."""
