@@ -59,7 +59,7 @@ class Draw:
 
 
 class Chain:
-    """The draws of one execution that one estimator serves, in program order, with their signals.
+    """The draws of one execution that one estimator or one baseline serves, in program order, with their signals.
 
     ``cache`` holds what was computed for all of them at once.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from typing import ClassVar, Self
 
 from pyro.distributions import TorchDistribution
@@ -46,6 +47,11 @@ class Estimator(Member, ABC):
     def surrogate(self, draw: Draw, signal: Signal, memory: Memory) -> Tensor | None:
         """A cost term whose sum's gradient is the site's share of the estimate: lanes, or lanes + plates."""
         return None
+
+    @property
+    def chained_by(self) -> Hashable:
+        """What the draws of one `Chain` have in common, for an estimator that needs one."""
+        return self
 
     @property
     def account(self) -> Facts:

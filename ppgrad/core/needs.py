@@ -21,7 +21,7 @@ class Needs:
         outside_support: the value drawn may lie between those of the distribution.
         fixed_density: in a cost, the site's log density is a function of its value alone, its parameters held fixed.
         fixed_parameters: a bound's weights as functions of the values alone, all parameters held fixed.
-        chain: all draws of one execution that it serves, in program order (``Signal.chain``).
+        chain: all draws of one execution that it serves, or its baseline, in program order (``Signal.chain``).
         joins_steps: one call of ``surrogate`` may serve many draws, side by side along the second lane dimension.
             It then reads of a draw its log density and its plates, of a signal its value, and nothing else.
         independent_particles: particles that share no noise.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, Self
 
 import torch
@@ -28,8 +29,6 @@ from ppgrad.core import (
 from ppgrad.core.arguments import within
 from ppgrad.estimators.pathwise import Pathwise
 from ppgrad.estimators.score_function import ScoreFunction
-
-_AGAIN = Needs(alternatives=True)
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,18 @@ class Interpolated(Estimator, Learns, Remembers, Calibrates):
     def examples(cls) -> tuple[Self, ...]:
         return (cls(), cls(0.2))
 
-    @property
+    @cached_property
     def needs(self) -> Needs:  # type: ignore[override]
-        return _AGAIN if self.score.needs.alternatives else Estimator.needs
+        return replace(self.score.needs, joins_steps=False)  # the weight may be another at each step
+
+    @property
+    def chained_by(self) -> Hashable:
+        return self.score.chained_by
+
+    @property
+    def account(self) -> Facts:
+        score = self.score.account
+        return replace(self.facts, biased=score.biased, order=score.order)
 
     def refuses(self, site: SiteInfo) -> str | None:
         if self.pathwise.draws is not None or self.score.draws is not None:

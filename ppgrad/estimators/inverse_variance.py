@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, Self
 
@@ -87,6 +87,15 @@ class InverseVariance(Estimator, Tunes, Learns, Remembers, Calibrates):
     @cached_property
     def needs(self) -> Needs:  # type: ignore[override]
         return self.tuned({}).needs
+
+    @property
+    def chained_by(self) -> Hashable:
+        return self.score.chained_by
+
+    @property
+    def account(self) -> Facts:
+        score = self.score.account
+        return replace(self.facts, biased=score.biased, order=score.order)
 
     def refuses(self, site: SiteInfo) -> str | None:
         return Interpolated(0.5, self.score, self.pathwise).refuses(site)

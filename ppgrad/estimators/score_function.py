@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Self
@@ -85,6 +85,10 @@ class ScoreFunction(Estimator, SharesNoise, Learns, Remembers, Calibrates):
         wanted = self.baseline.needs
         again = isinstance(self.baseline, RunsAgain)
         return replace(wanted, alternatives=again, joins_steps=plain and wanted.joins_steps)
+
+    @property
+    def chained_by(self) -> Hashable:
+        return self.baseline
 
     @property
     def account(self) -> Facts:

@@ -133,7 +133,7 @@ class Record:
                 like=entry.draw.log_prob,
             )
             if entry.estimator.needs.chain:  # for the others draws and signals would hold each other in memory
-                chains.setdefault((entry.estimator, entry.plates), Chain()).append(entry.draw, signal)
+                chains.setdefault((entry.estimator.chained_by, entry.plates), Chain()).append(entry.draw, signal)
             served.append((entry.draw, signal, entry.estimator))
         return served
 
