@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from ppgrad.core import CoupledSlices, Plate, Unsupported
 from ppgrad.core.distributions import without_mask
 from ppgrad.engine.checking.dropped_costs import same
 from ppgrad.engine.checking.held import HeldRuns
+from ppgrad.engine.checking.rerun_errors import log_rerun_error
 from ppgrad.engine.dependence.dependence import Dependence
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.fixed_parameters import Traces
@@ -54,7 +54,7 @@ def ask_plates(
     try:
         mixed = _Slices(HeldRuns(executor, sampler, traces), drawn, sites).mixed(plates, dependence)
     except Exception as error:
-        logging.getLogger("ppgrad").debug("The plates could not be asked: %s", error)
+        log_rerun_error("It is not known whether the slices of plates are apart", error)
         return dependence
     if not mixed:
         return dependence

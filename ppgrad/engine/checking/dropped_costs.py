@@ -14,6 +14,7 @@ from ppgrad.core import Estimator, NoGradientPath, Unsupported
 from ppgrad.core.distributions import stand_ins, without_mask
 from ppgrad.engine.checking.held import HeldRuns
 from ppgrad.engine.checking.jumps import jumps_at
+from ppgrad.engine.checking.rerun_errors import log_rerun_error
 from ppgrad.engine.running.execution import sites_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.fixed_parameters import Traces
@@ -149,8 +150,8 @@ class _Reruns:
                 by_site = _changed(changed, still, self._terms({site.name: moved[site.name]})) if changed else []
                 if by_site and not (estimators[site.name].facts.finds_jumps and self._jumps(site)):
                     return site, by_site
-        except Exception:
-            return None  # the program does not run with these values
+        except Exception as error:
+            log_rerun_error("It is not known whether a cost has no gradient path to a draw that moves it", error)
         return None
 
     def _terms(self, moved: Mapping[str, Tensor]) -> Terms:

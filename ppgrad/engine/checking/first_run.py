@@ -160,7 +160,8 @@ def nonfinite_explained(executor: Executor) -> Iterator[None]:
             explain_nonfinite(executor)
         except (NonFinite, OutOfSupport) as explained:
             raise explained from error
-        except Exception:
+        except Exception as other:
+            logging.getLogger("ppgrad").debug("Not explained by a run without checks: %s", other)
             raise error from None
         raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from torch.distributions import constraints
 from ppgrad.core import PpgradError, Unsupported
 from ppgrad.core.distributions import element, unvalidated
 from ppgrad.engine.checking.jump_search import Point, jumps
+from ppgrad.engine.checking.rerun_errors import log_rerun_error
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.fixed_parameters import Traces, values_drawn
@@ -35,6 +37,8 @@ MARGIN = 1e-3
 
 DRAWS = 256
 """How many draws of a continuous site a line spans."""
+
+logger = logging.getLogger("ppgrad")
 
 Ends = Iterator[tuple[Tensor, Tensor]]
 
@@ -74,8 +78,9 @@ def _jumps_on(ends: Ends, executor: Executor, site: Site, sampler: Sampler, trac
     values = {drawn: value.detach() for drawn, value in values_drawn(traces, sampler).items()}
     try:
         return any(jumps(partial(_points, executor, site, values, *pair), narrow) for pair in ends)
-    except (ValueError, RuntimeError, NotImplementedError, AttributeError):
-        return False  # a density that cannot be had at a value that is held: nothing can be said
+    except (ValueError, RuntimeError, AttributeError) as error:  # a density cannot be had at a value that is held
+        log_rerun_error(f"It is not known whether the cost jumps as site '{site.name}' moves", error)
+        return False
 
 
 def _between_values(fn: TorchDistribution, count: int) -> Ends:
@@ -135,12 +140,13 @@ def _points(
 
     try:
         if not executor.vectorize:
-            raise CannotVectorize
+            raise CannotVectorize("the program runs in a loop")
         with vectorizable():
             totals, sizes = vectorized(one, moved, lanes=len(places))
     except PpgradError:
         raise
-    except Exception:
+    except Exception as error:
+        logger.debug("Values on a line go one by one: %s", error)
         with pyro.validation_enabled(False):
             totals, sizes = (torch.stack(part) for part in zip(*(one(0.0, value) for value in moved), strict=True))
     slopes = torch.zeros_like(moved)
