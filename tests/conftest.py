@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,13 @@ import pytest
 
 with suppress(ModuleNotFoundError):  # tests of analysis run without torch, too
     import tests.engine.simulated_device  # noqa: F401  before the first backward pass
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say below all tests that those of a device were left out, where they were."""
+    simulated = sys.modules.get("tests.engine.simulated_device")
+    if simulated is not None and not simulated.IS_POSSIBLE:
+        terminalreporter.write_line(f"NO SIMULATED DEVICE WAS TESTED: {simulated.WHY_NOT}", yellow=True, bold=True)
 
 
 @pytest.fixture(autouse=True)

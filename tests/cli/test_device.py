@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from ppgrad.cli import devices
 from ppgrad.cli.app import app
 from ppgrad.cli.devices import on_device
-from tests.engine.simulated_device import IS_POSSIBLE, NAME, simulated_device
+from tests.engine.simulated_device import IS_POSSIBLE, NAME, WHY_NOT, simulated_device
 
 QUADRATIC = str(Path(__file__).parents[2] / "models" / "quadratic.py")
 
@@ -50,7 +50,7 @@ def commands(out: Path) -> list[list[str]]:
     ]
 
 
-@pytest.mark.skipif(not IS_POSSIBLE, reason="the GPU is tested instead")
+@pytest.mark.skipif(not IS_POSSIBLE, reason=str(WHY_NOT))
 def test_a_problem_runs_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "devices", lambda: ["cpu", f"{NAME}:0"])
     for arguments in commands(tmp_path):

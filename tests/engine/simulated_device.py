@@ -16,11 +16,12 @@ from typing import Any
 from unittest import mock
 
 import torch
+from packaging.version import Version
 from torch import Tensor
+from torch.utils import backend_registration
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 aten = torch.ops.aten
 
@@ -188,11 +189,32 @@ def _check_one_device(func: Any, tensors: list[Tensor]) -> None:
         raise RuntimeError(f"Expected all tensors to be on the same device: {func} found host tensors of {shapes}")
 
 
-IS_POSSIBLE = not torch.cuda.is_available()
-"""Torch knows one accelerator at a time, and a real one goes first."""
+_HAS_IT = Version("2.13")
+"""A torch that is known to register devices written in Python; 2.4 does not."""
 
-if IS_POSSIBLE:
-    _setup_privateuseone_for_python_backend(NAME, backend_module=_Module)
+_register = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
+"""Private, so that another torch may be without it."""
+
+
+def _why_not() -> str | None:
+    """Why there is no simulated device here, or None if there is."""
+    if torch.cuda.is_available():
+        return "torch knows one accelerator at a time, and the GPU is tested in place of a simulated one"
+    if _register is not None:
+        return None
+    if Version(torch.__version__) >= _HAS_IT:
+        raise ImportError(
+            f"torch {torch.__version__} has no _setup_privateuseone_for_python_backend, which {_HAS_IT} has: find what "
+            "took its place, or no device is tested any more."
+        )
+    return f"torch {torch.__version__} cannot register a device that is written in Python; {_HAS_IT} can"
+
+
+WHY_NOT = _why_not()
+IS_POSSIBLE = WHY_NOT is None
+
+if _register is not None and IS_POSSIBLE:
+    _register(NAME, backend_module=_Module)
 
 
 @contextmanager

@@ -24,11 +24,15 @@ from ppgrad.measurement.gradient import ascent, pure
 from ppgrad.objectives import Objective
 from ppgrad.testing import Case, all_problems, conformance_cases
 from tests.engine.cases import one_problem_each
-from tests.engine.simulated_device import IS_POSSIBLE, NAME, Simulation, problems_on, simulated_device
+from tests.engine.simulated_device import IS_POSSIBLE, NAME, WHY_NOT, Simulation, problems_on, simulated_device
 
-DEVICES = [NAME if IS_POSSIBLE else "cuda"]
+DEVICES = (
+    ["cuda"]
+    if torch.cuda.is_available()
+    else [pytest.param(NAME, marks=pytest.mark.skipif(not IS_POSSIBLE, reason=str(WHY_NOT)))]
+)
 
-counts_waits = pytest.mark.skipif(not IS_POSSIBLE, reason="a GPU does not say what the host waits for")
+counts_waits = pytest.mark.skipif(not IS_POSSIBLE, reason=str(WHY_NOT))
 
 FEW = one_problem_each()
 
