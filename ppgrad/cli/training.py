@@ -14,7 +14,7 @@ from ppgrad.cli.loading import load_problem
 from ppgrad.cli.specification import parse
 from ppgrad.core import Estimator, InvalidInput, Problem
 from ppgrad.core.folders import writable_folder
-from ppgrad.core.generators import aside, forked
+from ppgrad.core.generators import forked, other_draws
 from ppgrad.objectives import Objective
 from ppgrad.train import fit
 from ppgrad.train.logs import CSV
@@ -77,7 +77,7 @@ def _problem_under_seed(path: str, settings: list[str], seed: int | None) -> tup
     """
     if seed is not None and not 0 <= seed < 2**32:
         raise InvalidInput(f"seed={seed}: write --seed and an integer from 0 to {2**32 - 1}.")
-    with forked(0 if seed is None else seed), aside():
+    with forked(0 if seed is None else seed), other_draws():
         return load_problem(path, settings, {} if seed is None else {"seed": seed})
 
 

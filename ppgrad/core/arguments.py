@@ -16,8 +16,8 @@ def is_number(value: object) -> bool:
 
 def shown(value: object) -> str:
     """``value`` in a line: its class, where what it says of itself takes more."""
-    told = repr(value)
-    return told if "\n" not in told else f"{type(value).__name__}(…)"
+    text = repr(value)
+    return text if "\n" not in text else f"{type(value).__name__}(…)"
 
 
 def finite(owner: str, name: str, value: float, example: float) -> None:

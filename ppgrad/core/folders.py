@@ -35,15 +35,15 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         OSError: it cannot be written; what was there is as it was.
     """
-    beside = path.with_name(f".{path.name}.writing")
+    unfinished = path.with_name(f".{path.name}.writing")
     try:
-        with open(beside, "wb") as file:
+        with open(unfinished, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(unfinished, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     _flush_folder(path.parent)
 

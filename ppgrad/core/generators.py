@@ -133,7 +133,7 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def aside() -> Iterator[None]:
+def other_draws() -> Iterator[None]:
     """Draw other numbers than the caller will, and put the generators back.
 
     The numbers still depend on the caller's seed, so that a parameter whose initial value is

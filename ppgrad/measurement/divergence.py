@@ -17,9 +17,9 @@ from torch.distributions import Independent, TransformedDistribution, kl_diverge
 
 from ppgrad.core import CannotBeExact, InvalidInput, Unsupported
 from ppgrad.core.distributions import distribution_name
-from ppgrad.core.generators import aside
+from ppgrad.core.generators import other_draws
 from ppgrad.core.supports import moving_bound
-from ppgrad.engine.program.parameters import announced, named_parameters
+from ppgrad.engine.program.parameters import named_parameters, registered_in
 from ppgrad.engine.program.program import Program
 from ppgrad.measurement.score import check_support, random_sites, returned
 
@@ -80,12 +80,12 @@ class Divergence:
         self._program = program
         self._kind = kind
         self._references: list[tuple[poutine.Trace, list[Placed]]] = []
-        with aside(), torch.no_grad():
+        with other_draws(), torch.no_grad():
             for _ in range(particles):
                 trace = poutine.trace(program.model).get_trace(*program.args, **program.kwargs)
                 sites = placed(trace, actions=actions)
                 self._references.append((trace, [replace(site, fn=frozen(site.fn)) for site in sites]))
-        self.parameters = named_parameters(program, announced([self._references[0][0]]))
+        self.parameters = named_parameters(program, registered_in([self._references[0][0]]))
         if not self.parameters:
             raise InvalidInput("The program has no parameter that requires a gradient.")
         if kind == "exact":
@@ -99,7 +99,7 @@ class Divergence:
     def __call__(self) -> Tensor:
         """The divergence from the parameters at construction to those of now, with a graph."""
         terms = []
-        with aside():
+        with other_draws():
             for reference, before in self._references:
                 replayed = poutine.trace(poutine.replay(self._program.model, trace=reference))
                 trace = replayed.get_trace(*self._program.args, **self._program.kwargs)

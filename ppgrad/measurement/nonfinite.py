@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Memory
-from ppgrad.core.generators import aside, set_random_state
+from ppgrad.core.generators import other_draws, set_random_state
 from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.parameters import buffers_unchanged
 from ppgrad.objectives import Objective
@@ -35,7 +35,7 @@ def gradient_explained(
         generators: the state that the estimate began with.
         memory: what the estimate remembered of each site.
     """
-    with aside(), buffers_unchanged(prepared.executor.program):
+    with other_draws(), buffers_unchanged(prepared.executor.program):
         set_random_state(generators)
         for site, what, term in _terms(objective, prepared, memory):
             if not term.requires_grad:

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ppgrad.core import InvalidInput, NonFinite, PpgradError
 from ppgrad.core.distributions import distribution_name, is_deterministic
-from ppgrad.core.generators import aside, random_state, set_random_state
-from ppgrad.engine.program.parameters import announced, buffers_unchanged, named_parameters, param_store_unchanged
+from ppgrad.core.generators import other_draws, random_state, set_random_state
+from ppgrad.engine.program.parameters import buffers_unchanged, named_parameters, param_store_unchanged, registered_in
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.engine.running.lanes import CannotVectorize, LaneTensors, note_of_loop, vectorizable, vectorized
 
@@ -91,7 +91,7 @@ def check_call(program: Program) -> Program:
 
 def parameters_of(program: Program, trace: poutine.Trace) -> dict[str, Tensor]:
     """The parameters of a program that has been traced, by name; at least one."""
-    found = named_parameters(program, announced([trace]))
+    found = named_parameters(program, registered_in([trace]))
     if not found:
         raise InvalidInput("The program has no parameter that requires a gradient. Pass a policy, or use pyro.param.")
     return found
@@ -99,7 +99,7 @@ def parameters_of(program: Program, trace: poutine.Trace) -> dict[str, Tensor]:
 
 def traced(program: Program) -> poutine.Trace:
     """One ordinary run, with draws that the caller will not see; it may register parameters with Pyro."""
-    with aside():
+    with other_draws():
         return poutine.trace(program.model).get_trace(*program.args, **program.kwargs)
 
 

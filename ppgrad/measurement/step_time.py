@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-from ppgrad.core.generators import aside
+from ppgrad.core.generators import other_draws
 from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.measurement.gradient import one_gradient
 from ppgrad.objectives import Objective
@@ -31,7 +31,7 @@ def seconds_per_step(objectives: Mapping[str, Objective], prepare: Callable[[Obj
         prepare: of an objective, its prepared program.
     """
     taken: dict[str, list[float]] = {label: [] for label in objectives}
-    with aside():
+    with other_draws():
         memories = {label: each.recalled(prepare(each)) for label, each in objectives.items()}
         for label, objective in objectives.items():  # compiles, and fills caches
             one_gradient(objective, prepare(objective), memories[label])

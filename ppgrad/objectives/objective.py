@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -21,7 +20,7 @@ from ppgrad.engine.assignment.assignment import Assignment, Choice
 from ppgrad.engine.checking.first_run import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.compiling.compiled import Compiled
 from ppgrad.engine.program.fingerprint import Key, Same, kind
-from ppgrad.engine.program.parameters import announce, announce_again
+from ppgrad.engine.program.parameters import register, register_again
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.knowledge import Knowledge
@@ -160,17 +159,17 @@ class Objective(PyroELBO):
         program = program_of(model, guide, args, kwargs)
         sums = self.sizes, self.couples_lanes, self.splits_slices
         numbers = *sums, self.max_branches, self.vectorize_particles
-        told = Key((Same(self.estimator), Same(self.sites), *numbers, program.structure))
-        key = (model, guide, told, tuple(map(kind, program.leaves)))
+        choices = Key((Same(self.estimator), Same(self.sites), *numbers, program.structure))
+        key = (model, guide, choices, tuple(map(kind, program.leaves)))
         prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale(program)), None)
         if prepared is None:
             self.check(program)
             setup = Setup(self._assignment(), self.costs, self.discounts, *sums)
             executor = Executor(program, setup, Knowledge(self.max_branches), self.vectorize_particles)
-            prepared = replace(prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw), told=told)
+            prepared = prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw, choices)
             self._prepared = [(key, prepared), *(pair for pair in self._prepared if pair[0] != key)][:_REMEMBERED]
         prepared.executor.program = program
-        announce_again(prepared.parameters, prepared.announces)
+        register_again(prepared.parameters, prepared.registered)
         return prepared
 
     def estimate(
@@ -234,8 +233,8 @@ class Objective(PyroELBO):
         """One estimate, its gradient added to each parameter's ``grad``; baselines and critics learn from it."""
         self._calibrate(prepared)
         step = self.compiled_step(prepared, self.memory)
-        # A program that is compiled does not run, and announces no parameter itself.
-        announce(prepared.parameters, prepared.announces if step is None else frozenset())
+        # A program that is compiled does not run, and registers no parameter itself.
+        register(prepared.parameters, prepared.registered if step is None else frozenset())
         self._register_critics(prepared.executor)
         if step is not None:
             self.memory = step.memory
@@ -294,7 +293,7 @@ class Objective(PyroELBO):
     def _register_critics(self, executor: Executor) -> None:
         for i, module in enumerate(executor.setup.assignment.modules()):
             name = f"{type(self).__name__}.critic_{i}$$$"
-            announce({name + key: leaf for key, leaf in module.named_parameters() if leaf.requires_grad}, frozenset())
+            register({name + key: leaf for key, leaf in module.named_parameters() if leaf.requires_grad}, frozenset())
 
     def _assignment(self) -> Assignment:
         return Assignment(type(self).__name__, self.estimator, self.sites, self._reads_baselines)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ppgrad.analysis.history import History
 from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
-from ppgrad.core.generators import aside, random_state, seed_generators
-from ppgrad.engine.program.parameters import announce, buffers_unchanged
+from ppgrad.core.generators import other_draws, random_state, seed_generators
+from ppgrad.engine.program.parameters import buffers_unchanged, register
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.measurement.gradient import check_gradients_named
 from ppgrad.measurement.nonfinite import gradient_explained
@@ -72,14 +72,14 @@ class Trainer:
         self._reruns = 0
         self._row: dict[str, float] = {}
         self._rewards: EpisodeRewards | None = None
-        with aside(), torch.enable_grad():
+        with other_draws(), torch.enable_grad():
             program = self._program()
             with buffers_unchanged(program):
                 self._prepared = objective.prepare(model, guide, program.args, program.kwargs)
                 with SiteObserver(describes=True) as observer:
                     estimate = objective.estimate(self._prepared.executor)
             check_gradients_named(objective, self._prepared, estimate.surrogate)
-            announce(self._prepared.parameters, self._prepared.announces)
+            register(self._prepared.parameters, self._prepared.registered)
         self.trained = TrainedTensors(self._prepared)
         if not self.trained.parameters:
             raise InvalidProgram(
@@ -203,7 +203,12 @@ class Trainer:
     def _sites_of_another_run(self) -> dict[str, str]:
         """With other draws each time; nothing is left of it."""
         self._reruns += 1
-        with aside(), buffers_unchanged(self._program_now), torch.no_grad(), SiteObserver(describes=True) as observer:
+        with (
+            other_draws(),
+            buffers_unchanged(self._program_now),
+            torch.no_grad(),
+            SiteObserver(describes=True) as observer,
+        ):
             seed_generators(self._reruns)
             self.objective.estimate(self._prepared.executor)
         return observer.sites

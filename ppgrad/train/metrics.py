@@ -43,7 +43,7 @@ def episode_rewards(rewards: Rewards) -> EpisodeRewards | None:
     """The rewards of the episodes of an estimate, or None for a program without a reward site."""
     if not rewards.episodes:
         return None
-    total, active, lengths = torch.stack([sums.to(rewards.earned) for sums in rewards[:3]]).tolist()
+    total, active, lengths = torch.stack([sums.to(rewards.undiscounted) for sums in rewards[:3]]).tolist()
     mean = total / rewards.lanes
     if not active:
         return EpisodeRewards(mean, rewards.episodes, rewards.number, None)

@@ -14,7 +14,7 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 
 from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
-from ppgrad.core.generators import aside
+from ppgrad.core.generators import other_draws
 from ppgrad.engine.program.parameters import buffers_unchanged, named_parameters
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.measurement.divergence import Divergence, FisherProduct, flat, like
@@ -155,7 +155,7 @@ class NaturalGradient(torch.optim.Optimizer, PyroOptim):
 
     def _update(self, asked: Iterable[Tensor]) -> None:
         ready = self._program()
-        with buffers_unchanged(ready), aside(), self._explained():
+        with buffers_unchanged(ready), other_draws(), self._explained():
             divergence = Divergence(ready, "either", self.num_particles)
             own = divergence.parameters
             self.param_groups[0]["params"] = list(own.values())

@@ -54,7 +54,7 @@ class Assignment:
         self._chosen: dict[str, dict[tuple[Any, ...], Estimator | None]] = {}
         self._from_model: dict[str, Estimator] = {}
 
-    def meet(self, message: Mapping[str, Any], info: Callable[[], SiteInfo]) -> Estimator | None:
+    def estimator_of(self, message: Mapping[str, Any], info: Callable[[], SiteInfo]) -> Estimator | None:
         """The estimator of a site, or None where nothing has to be estimated.
 
         Args:

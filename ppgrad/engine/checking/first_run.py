@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ppgrad.core import NonFinite, OutOfSupport, PpgradError, Unsupported
 from ppgrad.core.draw import total
-from ppgrad.core.generators import aside, draws_up_front, random_state, undisturbed
+from ppgrad.core.generators import draws_up_front, other_draws, random_state, undisturbed
 from ppgrad.engine.assignment.assignment import Assignment
 from ppgrad.engine.checking.coupled_slices import ask_plates
 from ppgrad.engine.checking.dropped_costs import check_no_cost_dropped
@@ -30,7 +30,7 @@ from ppgrad.engine.checking.structure import (
     check_relaxed_path,
     check_structure,
 )
-from ppgrad.engine.program.parameters import announced, ids_of_parameters, named_parameters
+from ppgrad.engine.program.parameters import ids_of_parameters, named_parameters, registered_in
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.branches import cannot_relax
 from ppgrad.engine.running.execution import all_random_messages, run, sites_of
@@ -40,7 +40,7 @@ from ppgrad.engine.running.grid import Grid
 from ppgrad.engine.running.handed_over import WrittenTo
 from ppgrad.engine.running.lanes import CannotVectorize
 from ppgrad.engine.running.record import Record
-from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise, Watch
+from ppgrad.engine.running.sampler import Branch, GridTooSmall, Sampler, SharedNoise, Watch
 from ppgrad.engine.running.site import Site
 from ppgrad.engine.running.validity import can_be_checked_after, may_leave, outside
 
@@ -51,33 +51,41 @@ T = TypeVar("T")
 class Prepared:
     """A program that has been looked at: its executor, and its parameters by name.
 
-    ``announces`` names the parameters that the program itself registers with Pyro; ``graph_bytes`` is what the graph
-    of one estimate keeps, where one has been weighed; ``told`` are the choices that it was looked at with.
+    ``registered`` names the parameters that the program itself registers with Pyro; ``choices`` are those that it was
+    looked at with; ``graph_bytes`` is what the graph of one estimate keeps, where one has been weighed.
     """
 
     executor: Executor
     parameters: dict[str, Tensor]
-    announces: frozenset[str]
+    registered: frozenset[str]
+    choices: Hashable
     graph_bytes: int = 1
-    told: Hashable = None
 
     def is_stale(self, program: Program) -> bool:
         """Whether a parameter came, went, was replaced, frozen or unfrozen since."""
         stored = dict(pyro.get_param_store().named_parameters())
-        registered = self.announces | self.parameters.keys()
-        announced = {name: stored[name] for name in registered if name in stored}
-        return ids_of_parameters(program, announced) != {*map(id, self.parameters.values())}
+        there = {name: stored[name] for name in self.registered | self.parameters.keys() if name in stored}
+        return ids_of_parameters(program, there) != {*map(id, self.parameters.values())}
 
 
-def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_may_draw: bool) -> Prepared:
+def prepare(
+    executor: Executor, max_plate_nesting: float, strict: bool, model_may_draw: bool, choices: Hashable
+) -> Prepared:
     """Run the program once, with draws that the caller will not see, and check all that can be.
+
+    ``choices`` is all that the result depends on beside the program.
 
     Raises:
         PpgradError: a mistake in the choice of estimators, in the numbers or, under ``strict``,
             in the graph.
         Exception: Pyro's own, for mistakes in the program's structure.
     """
-    with aside(), torch.enable_grad(), nonfinite_explained(executor), relaxation_explained(executor.setup.assignment):
+    with (
+        other_draws(),
+        torch.enable_grad(),
+        nonfinite_explained(executor),
+        relaxation_explained(executor.setup.assignment),
+    ):
         begin: Any = None
 
         def first(sampler: Sampler) -> Followed:
@@ -113,9 +121,9 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
                 lines = max(1, min(3, 24 // len(relaxed))) if site in relaxed else 0
                 _check_relaxed(executor, site, lines)
         _look_for_own_state(executor, (sites, costs), begin)
-        registered = announced([guide_trace, model_trace])
+        registered = registered_in([guide_trace, model_trace])
         executor.parameters = named_parameters(executor.program, registered)
-        return Prepared(executor, executor.parameters, frozenset(registered))
+        return Prepared(executor, executor.parameters, frozenset(registered), choices)
 
 
 def _look_for_own_state(executor: Executor, first: Ran, begin: Any) -> None:
@@ -171,14 +179,14 @@ def explain_nonfinite(executor: Executor) -> None:
 
     What the program itself says of it, as policies and environments do, goes first.
     """
-    with aside(), pyro.validation_enabled(True):
+    with other_draws(), pyro.validation_enabled(True):
         try:
             ordinary_run(executor)
         except (NonFinite, OutOfSupport):
             raise
         except Exception as error:
             logging.getLogger("ppgrad").debug("Not explained by the program: %s", error)
-    with aside(), pyro.validation_enabled(False):
+    with other_draws(), pyro.validation_enabled(False):
         sites = ordinary_run(executor, watch=check_parameters)
         check_finite(sites, executor.setup.costs(sites))
 
@@ -221,7 +229,7 @@ def ordinary_run(executor: Executor, watch: Watch | None = None) -> list[Site]:
 
 def program_elements(prepared: Prepared) -> int:
     """How many numbers the sites of one run hold."""
-    with torch.no_grad(), aside():
+    with torch.no_grad(), other_draws():
         sites = ordinary_run(prepared.executor)
     return sum(site.value.numel() + math.prod(site.fn.batch_shape) for site in sites) or 1
 
@@ -286,5 +294,5 @@ def _growing(
         )
         try:
             return sampler, runs(sampler)
-        except (GridGrew, SharedNoise, WrittenTo) as more:
+        except (GridTooSmall, SharedNoise, WrittenTo) as more:
             executor.known.grow(more)

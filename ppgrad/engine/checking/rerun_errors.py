@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ppgrad.core import PpgradError
 from ppgrad.engine.running.handed_over import WrittenTo
-from ppgrad.engine.running.sampler import GridGrew, SharedNoise
+from ppgrad.engine.running.sampler import GridTooSmall, SharedNoise
 
 logger = logging.getLogger("ppgrad")
 
 _ENGINE = str(Path(__file__).parents[1])
 
-_OF_VALUES = (ArithmeticError, RuntimeError, ValueError, PpgradError, GridGrew, SharedNoise, WrittenTo)
+_OF_VALUES = (ArithmeticError, RuntimeError, ValueError, PpgradError, GridTooSmall, SharedNoise, WrittenTo)
 """What other values may lead to anywhere: other shapes, other sites, densities that cannot be had."""
 
 
@@ -28,11 +28,11 @@ def log_rerun_error(left_out: str, error: Exception) -> None:
         left_out: what is not known now, a sentence's beginning.
         error: that the run ended in.
     """
-    told = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}"
     if is_of_the_engine(error):
-        logger.warning("%s, for a mistake in ppgrad (%s). Please report it", left_out, told, exc_info=error)
+        logger.warning("%s, for a mistake in ppgrad (%s). Please report it", left_out, text, exc_info=error)
     else:
-        logger.debug("%s: %s", left_out, told)
+        logger.debug("%s: %s", left_out, text)
 
 
 def is_of_the_engine(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from ppgrad.core import InvalidProgram
 from ppgrad.engine.program.program import Program, held
 
 
-def named_parameters(program: Program, announced: dict[str, Tensor]) -> dict[str, Tensor]:
+def named_parameters(program: Program, registered: dict[str, Tensor]) -> dict[str, Tensor]:
     """Every tensor of ``program`` that wants a gradient, by name; by its first, where it has several.
 
     Names come from the param store for what the program registered there; else from the argument
@@ -23,16 +23,16 @@ def named_parameters(program: Program, announced: dict[str, Tensor]) -> dict[str
     """
     named: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for name, leaf in [*announced.items(), *_tensors(program)]:
+    for name, leaf in [*registered.items(), *_tensors(program)]:
         if id(leaf) not in seen and leaf.requires_grad and leaf.is_leaf:
             seen.add(id(leaf))
             named[name if name not in named else f"{name} ({len(named)})"] = leaf
     return named
 
 
-def ids_of_parameters(program: Program, announced: dict[str, Tensor]) -> set[int]:
+def ids_of_parameters(program: Program, registered: dict[str, Tensor]) -> set[int]:
     """The ``id`` of every tensor that `named_parameters` has a name for."""
-    found = [*announced.values()]
+    found = [*registered.values()]
     for _, value in held(program, named=False):
         found += [value] if isinstance(value, Tensor) else value.parameters()
     return {id(leaf) for leaf in found if leaf.requires_grad and leaf.is_leaf}
@@ -49,27 +49,26 @@ def check_named(named: dict[str, Tensor], reached: list[Tensor], ignored: set[in
             )
 
 
-def announce(named: dict[str, Tensor], program_announces: frozenset[str]) -> None:
-    """Tell Pyro of the parameters that the program does not itself, so that `SVI` trains them."""
-    store = pyro.get_param_store()
-    registered = dict(store.named_parameters())
+def register(named: dict[str, Tensor], by_program: frozenset[str]) -> None:
+    """Register with Pyro the parameters that the program does not itself, so that `SVI` trains them."""
+    stored = dict(pyro.get_param_store().named_parameters())
     for name, leaf in named.items():
-        if name not in program_announces:
-            if registered.get(name, leaf) is not leaf:
+        if name not in by_program:
+            if stored.get(name, leaf) is not leaf:
                 _forget(name)
             pyro.param(name, leaf)
 
 
-def announce_again(named: dict[str, Tensor], program_announces: frozenset[str]) -> None:
-    """Put back the module parameters that the program announces and that were forgotten since: vmap cannot."""
+def register_again(named: dict[str, Tensor], by_program: frozenset[str]) -> None:
+    """Put back the module parameters that the program registers and that were forgotten since: vmap cannot."""
     store = pyro.get_param_store()
-    for name in program_announces - set(store.keys()):
+    for name in by_program - set(store.keys()):
         if name in named:
             pyro.param(name, named[name])
 
 
-def announced(traces: list[poutine.Trace | None]) -> dict[str, Tensor]:
-    """The parameters that a program announced to Pyro in a run."""
+def registered_in(traces: list[poutine.Trace | None]) -> dict[str, Tensor]:
+    """The parameters that a program registered with Pyro in a run."""
     nodes = [node for trace in traces if trace is not None for node in trace.nodes.values()]
     return {node["name"]: unconstrained(node["value"]) for node in nodes if node["type"] == "param"}
 
@@ -80,9 +79,9 @@ def unconstrained(value: Any) -> Tensor:
     return leaf
 
 
-def include_registered(named: dict[str, Tensor], met: Mapping[str, Any]) -> None:
-    """Add to ``named`` the parameters that a run has met by ``pyro.param`` and no run before, as in a rare branch."""
-    for name, value in met.items():
+def include_registered(named: dict[str, Tensor], registered: Mapping[str, Any]) -> None:
+    """Add to ``named`` the parameters that a run registers by ``pyro.param`` and no run before, as in a rare branch."""
+    for name, value in registered.items():
         if name not in named:
             leaf = value.unconstrained() if hasattr(value, "unconstrained") else value
             if leaf.requires_grad and leaf.is_leaf and all(leaf is not known for known in named.values()):

@@ -26,7 +26,7 @@ from ppgrad.engine.running.kept import keep
 from ppgrad.engine.running.knowledge import Knowledge, structure_of_run
 from ppgrad.engine.running.lanes import LaneTensors, in_every_lane, note_of_loop, vectorizable
 from ppgrad.engine.running.record import Record, record_of
-from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise
+from ppgrad.engine.running.sampler import Branch, GridTooSmall, Sampler, SharedNoise
 from ppgrad.engine.running.setup import Inputs, Setup
 from ppgrad.engine.running.shared_noise import shared_noise
 from ppgrad.engine.running.site import Site
@@ -113,7 +113,7 @@ class Executor:
         while True:
             try:
                 return self._execute(inputs, state)
-            except (GridGrew, SharedNoise, WrittenTo) as more:
+            except (GridTooSmall, SharedNoise, WrittenTo) as more:
                 self.known.grow(more)
                 restore_generators(state)  # what is drawn does not depend on what was learned before
 
@@ -131,7 +131,7 @@ class Executor:
             try:
                 with vectorizable():
                     return [self._record(self._with_alternatives(all_lanes, state))]
-            except (GridGrew, SharedNoise, WrittenTo, PpgradError):
+            except (GridTooSmall, SharedNoise, WrittenTo, PpgradError):
                 raise
             except Exception as error:
                 if draws_up_front():
@@ -160,7 +160,7 @@ class Executor:
             self._follow(lambda: self._lane(inputs, index, noise, branch, own, follows=True), begin)
             if self.known.grid.axes != axes:  # sites that shared an axis are known not to be apart
                 name, site = next(iter(self.known.grid.sites.items()))
-                raise GridGrew(name, site.size, site.device)
+                raise GridTooSmall(name, site.size, site.device)
         if inputs.checks_after and branch is None:
             check_run(run.sites)
         return Run(run.sites, with_lanes(run.tensors, self._stacks))

@@ -11,7 +11,7 @@ from ppgrad.engine.running.branches import Run
 from ppgrad.engine.running.followed import order_of
 from ppgrad.engine.running.grid import Grid, GridSite
 from ppgrad.engine.running.handed_over import WrittenTo
-from ppgrad.engine.running.sampler import GridGrew, SharedNoise
+from ppgrad.engine.running.sampler import GridTooSmall, SharedNoise
 from ppgrad.engine.running.shared_noise import NoiseSite, SubsampledPlate
 
 
@@ -51,17 +51,17 @@ class Knowledge:
         self.dependences[dependence.sites] = dependence
         self.grid = Grid.of(self.grid.sites, self.dependences.values())
 
-    def grow(self, grew: GridGrew | SharedNoise | WrittenTo) -> None:
+    def grow(self, missing: GridTooSmall | SharedNoise | WrittenTo) -> None:
         """Give a summed-over site the points that it needs, one that shares noise its place in it, or all copies."""
-        if isinstance(grew, WrittenTo):
+        if isinstance(missing, WrittenTo):
             self.copies = True
             return
-        if isinstance(grew, SharedNoise):
-            self.noises[grew.name] = grew.site
+        if isinstance(missing, SharedNoise):
+            self.noises[missing.name] = missing.site
             return
-        old = self.grid.sites.get(grew.name)
-        joint = grew.joint | (old.joint if old else frozenset())
-        sites = {**self.grid.sites, grew.name: GridSite(grew.size, joint, grew.device)}
+        old = self.grid.sites.get(missing.name)
+        joint = missing.joint | (old.joint if old else frozenset())
+        sites = {**self.grid.sites, missing.name: GridSite(missing.size, joint, missing.device)}
         self.grid = Grid.of(sites, self.dependences.values())
         if self.dependences:  # before, no two sites are known to share an axis
             self.check_branches()
@@ -92,7 +92,7 @@ class Knowledge:
         """What depends on what in a run.
 
         Raises:
-            GridGrew: elements of a plate share grid points, or sites an axis, that they must not share.
+            GridTooSmall: elements of a plate share grid points that they must not share, or sites an axis.
         """
         structure = structure_of_run(run)
         if structure not in self.dependences:  # it was not followed: the order of its sites has to do
@@ -101,17 +101,17 @@ class Knowledge:
         return self.dependences[structure]
 
     def _check_shared(self, run: Run, dependence: Dependence) -> None:
-        """Raise `GridGrew` where elements of a plate share grid points, or sites an axis, that they must not share."""
+        """Raise `GridTooSmall` where elements of a plate share grid points, or sites an axis, and must not."""
         if not self.grid.sites:
             return
         for i, (site, kept) in enumerate(zip(run.sites, run.tensors, strict=True)):
             if "log_weight" in kept:
                 grid = self.grid.sites[site.name]
                 if not dependence.coupled(i) <= grid.joint:
-                    raise GridGrew(site.name, grid.size, grid.device, dependence.coupled(i))
+                    raise GridTooSmall(site.name, grid.size, grid.device, dependence.coupled(i))
         if not self.grid.holds_for(dependence):
             name, grid = next(iter(self.grid.sites.items()))
-            raise GridGrew(name, grid.size, grid.device)
+            raise GridTooSmall(name, grid.size, grid.device)
 
 
 def structure_of_run(run: Run) -> tuple[Any, ...]:

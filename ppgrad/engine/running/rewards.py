@@ -17,7 +17,7 @@ class Rewards(NamedTuple):
     """Sums over all episodes; an episode is an element of the plates that all reward sites share, in one lane.
 
     Args:
-        earned: undiscounted rewards, over the elements of an episode's plates averaged.
+        undiscounted: undiscounted rewards, over the elements of an episode's plates averaged.
         active: draws that something depends on, where the program says which are.
         lengths: the same, over the elements of an episode's plates averaged.
         lanes: how many there are.
@@ -25,7 +25,7 @@ class Rewards(NamedTuple):
         number: of the rewards.
     """
 
-    earned: Tensor
+    undiscounted: Tensor
     active: Tensor
     lengths: Tensor
     lanes: int
@@ -35,7 +35,7 @@ class Rewards(NamedTuple):
 
 def rewards_of(records: Sequence[Record], lanes: int) -> Rewards:
     """What ``records`` of ``lanes`` runs earned."""
-    earned, active, lengths = torch.zeros(3).unbind()
+    undiscounted, active, lengths = torch.zeros(3).unbind()
     episodes, number = 0, 0
     for record in records:
         sites = [(entry.plates, entry.reward) for entry in record.entries if entry.reward is not None]
@@ -44,10 +44,10 @@ def rewards_of(records: Sequence[Record], lanes: int) -> Rewards:
         shared = frozenset.intersection(*(plates for plates, _ in sites))
         slices = math.prod(plate.size for plate in shared)
         episodes = max(episodes, lanes * slices)
-        earned = earned + total([reward for _, reward in sites]) / slices
+        undiscounted = undiscounted + total([reward for _, reward in sites]) / slices
         number += sum(reward.numel() for _, reward in sites)
         masks = [entry.active for entry in record.entries if entry.active is not None]
         if masks and not any(entry.is_summed_over for entry in record.entries):
             taken = total([mask.long() for mask in masks])
             active, lengths = active + taken, lengths + taken / slices
-    return Rewards(earned, active, lengths, lanes, episodes, number)
+    return Rewards(undiscounted, active, lengths, lanes, episodes, number)

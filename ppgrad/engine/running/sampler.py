@@ -30,7 +30,7 @@ class Sizes(NamedTuple):
 Watch = Callable[[str, TorchDistribution], None]
 
 
-class GridGrew(Exception):
+class GridTooSmall(Exception):
     """A site to be summed over needs more branches than the grid holds so far."""
 
     def __init__(self, name: str, size: int, device: torch.device, joint: Plates = frozenset()):
@@ -131,7 +131,7 @@ class Sampler(Messenger):
             return
         if message["done"] or message["is_observed"] or is_deterministic(fn):
             return
-        estimator = self._assignment.meet(message, lambda: site_info(message, *self._sizes))
+        estimator = self._assignment.estimator_of(message, lambda: site_info(message, *self._sizes))
         if estimator is None:
             self.drawn[name] = PLAIN
             return
@@ -151,7 +151,7 @@ class Sampler(Messenger):
         else:
             points = estimator.grid(fn)
             if name not in self._grid:
-                raise GridGrew(name, len(points), points.device)
+                raise GridTooSmall(name, len(points), points.device)
             if self._points.get(name, len(points)) != len(points):
                 raise Unsupported(_other_values(name, estimator, self._points[name], len(points)))
             index = self._grid[name]

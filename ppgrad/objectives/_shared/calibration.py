@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import Calibrates, Estimator, Memory, Pilot, PpgradError
-from ppgrad.core.generators import aside, random_state, set_random_state
+from ppgrad.core.generators import other_draws, random_state, set_random_state
 from ppgrad.engine.checking.first_run import Prepared, where_the_cost_jumps
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.lanes import vectorizable, vectorized
@@ -44,7 +44,7 @@ def calibrated(objective: Estimates, prepared: Prepared) -> dict[str, Memory]:
     sites = {name: member for name, member in served if isinstance(member, Calibrates) and member.gates}
     if not sites or not prepared.parameters:
         return {}
-    with aside(), torch.enable_grad():
+    with other_draws(), torch.enable_grad():
         gated = {name: estimator.gates for name, estimator in sites.items()}
         jumps = where_the_cost_jumps(prepared.executor, [n for n, each in sites.items() if each.facts.finds_jumps])
         total, effects = _effects(objective, prepared, gated)

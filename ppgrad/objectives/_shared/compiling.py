@@ -171,7 +171,7 @@ def _computed(
     program = prepared.executor.program
     same = (what, backend, program.model, program.guide)
     names = tuple(prepared.parameters)
-    key = (*same, prepared.told, settings(objective), layout, shapes, names, fingerprint(program))
+    key = (*same, prepared.choices, settings(objective), layout, shapes, names, fingerprint(program))
     if key not in objective.graphs:
         name = getattr(program.model, "__name__", type(program.model).__name__)
         assert all(a is b for a, b in zip(tree_leaves(inputs), leaves, strict=True))
