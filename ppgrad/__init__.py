@@ -29,6 +29,7 @@ _PUBLIC = {
         "NoCompiler",
         "NoGradientPath",
         "NonFinite",
+        "NotABound",
         "OutOfSupport",
         "PpgradError",
         "Problem",

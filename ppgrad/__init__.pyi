@@ -37,6 +37,7 @@ from ppgrad.core import Needs as Needs
 from ppgrad.core import NoCompiler as NoCompiler
 from ppgrad.core import NoGradientPath as NoGradientPath
 from ppgrad.core import NonFinite as NonFinite
+from ppgrad.core import NotABound as NotABound
 from ppgrad.core import OutOfSupport as OutOfSupport
 from ppgrad.core import PpgradError as PpgradError
 from ppgrad.core import Problem as Problem

@@ -48,6 +48,10 @@ class CoupledSlices(UserWarning):
     """What belongs to one slice of a plate is computed from draws of another."""
 
 
+class NotABound(UserWarning):
+    """What is called a bound may lie above the evidence."""
+
+
 class NoCompiler(UserWarning):
     """What was to be compiled runs as it is."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidInput, Unsupported
+from ppgrad.core import Estimator, InvalidInput, NotABound, Unsupported
 from ppgrad.engine.program.program import Program
-from ppgrad.engine.running.record import Record
+from ppgrad.engine.running.record import Entry, Record
 from ppgrad.engine.running.site import Site
 from ppgrad.objectives._shared.lanes import RunsOfPart
 from ppgrad.objectives._shared.requirements import needs_guide
@@ -25,7 +26,9 @@ class ImportanceBound(LogMeanExp):
     evidence is Σ_n log p(x_n), and one weight for all slices would waste the samples. A plate that is subsampled, N of
     it to n, has its scale N / n outside of the logarithm, and all K samples are of the same data. Slices that share a
     draw, such as a global latent of the guide, have one joint weight; so has everything where an estimator relaxes or
-    differentiates the cost of another run, and where a value leaves torch.
+    differentiates the cost of another run, and where a value leaves torch. A plate that is subsampled within a joint
+    weight has its scale inside of the logarithm, where the mean over subsamples may lie above the evidence: a
+    `NotABound` warning says so.
 
     Args:
         estimator: serves every site that nothing else chooses for.
@@ -38,6 +41,7 @@ class ImportanceBound(LogMeanExp):
 
     Raises:
         InvalidInput: ``per`` is none of these.
+        Unsupported: when run: ``per="slice"`` where slices share a draw; under ``strict`` what `NotABound` warns of.
 
     Source: Burda, Grosse & Salakhutdinov (2016), Importance weighted autoencoders, eq. 8, for each datum.
     """
@@ -49,6 +53,7 @@ class ImportanceBound(LogMeanExp):
             raise InvalidInput(f"{type(self).__name__}(per={per!r}): write 'slice', 'joint' or None.")
         self.per = per
         self.weights = ""
+        self._said: set[str] = set()
         super().__init__(estimator, **options)
 
     def __repr__(self) -> str:
@@ -70,7 +75,35 @@ class ImportanceBound(LogMeanExp):
         if self.per == "slice" and not plates:
             raise Unsupported(f"{type(self).__name__}(per='slice'): {_why_joint(records[0])} Write per=None.")
         self.weights = f"of each slice of {', '.join(plates)}" if plates else "joint"
+        self._check_scales(records[0], found)
         return found
+
+    def _check_scales(self, record: Record, parts: Sequence[RunsOfPart]) -> None:
+        """Warn where a subsampled plate has its scale inside of a logarithm of several weights."""
+        if not record.subsampling or self.num_importance == 1:
+            return
+        for part in parts:
+            apart = {plate.name for plate in part.plates}
+            around = {name for entry in part.entries(record) for name in _plates_around(entry)}
+            within = sorted((record.subsampling.keys() & around) - apart)
+            if within:
+                self._say_no_bound(within[0])
+
+    def _say_no_bound(self, plate: str) -> None:
+        message = (
+            f"{type(self).__name__}: plate '{plate}' is subsampled, and its slices have one joint weight: with its "
+            "scale inside of the logarithm this is no bound, and may lie above the evidence. Write the plate without "
+            "subsample_size, or take ELBO(); slices whose latents are all drawn inside of the plate have own weights."
+        )
+        if self.strict:
+            raise Unsupported(message)
+        if message not in self._said:  # once, and not at each estimate
+            self._said.add(message)
+            warnings.warn(message, NotABound, stacklevel=2)
+
+
+def _plates_around(entry: Entry) -> list[str]:
+    return [*(plate.name for plate in entry.plates), *(name for name, _ in entry.sequence)]
 
 
 def importance_costs(sites: Sequence[Site]) -> list[Tensor | None]:

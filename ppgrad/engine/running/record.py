@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ppgrad.core import Draw, Estimator, Plate, Plates, Signal, sum_plates
+from ppgrad.core import Draw, Estimator, Plates, Signal, sum_plates
 from ppgrad.core.draw import Chain
 from ppgrad.engine.dependence.dependence import Dependence, Part, SequencePath
 from ppgrad.engine.dependence.sums import Sums, members
@@ -55,12 +55,14 @@ class Entry(NamedTuple):
 class Record:
     """One execution: the sites in program order, all lanes at once, and what depends on what among them.
 
+    ``subsampling`` says how many slices each one stands for, by the name of a plate that is subsampled.
+
     Lanes whose programs took different turns come as records of their own.
     """
 
     entries: tuple[Entry, ...]
     dependence: Dependence
-    subsampling: Mapping[Plate, float] = field(default_factory=dict)
+    subsampling: Mapping[str, float] = field(default_factory=dict)
 
     def parts(self, splits: bool) -> tuple[Part, ...]:
         """The sites in parts that share no draw, if it ``splits``, and the plates whose slices share none either.
@@ -210,7 +212,7 @@ def record_of(run: Run, discounts: Sequence[float], grid: Grid, depth: int, depe
                 active=active,
             )
         )
-    subsampling = {plate: ratio for site in run.sites for plate, ratio in site.subsampling.items()}
+    subsampling = {name: ratio for site in run.sites for name, ratio in site.subsampling.items()}
     return Record(tuple(entries), dependence, subsampling)
 
 

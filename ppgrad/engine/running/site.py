@@ -213,20 +213,20 @@ def plates_of(node: Mapping[str, Any]) -> tuple[Plates, SequencePath]:
     return _read_frames(node)[:2]
 
 
-def _read_frames(node: Mapping[str, Any]) -> tuple[Plates, SequencePath, Mapping[Plate, float]]:
+def _read_frames(node: Mapping[str, Any]) -> tuple[Plates, SequencePath, Mapping[str, float]]:
     return _plates_of_frames(tuple([frame[:5] for frame in node["cond_indep_stack"]]))
 
 
 @lru_cache(maxsize=4096)
-def _plates_of_frames(frames: tuple[Any, ...]) -> tuple[Plates, SequencePath, Mapping[Plate, float]]:
+def _plates_of_frames(frames: tuple[Any, ...]) -> tuple[Plates, SequencePath, Mapping[str, float]]:
     plates, path, subsampling = [], [], {}
     for name, dim, size, counter, full_size in frames:
+        if full_size not in (None, size):
+            subsampling[name] = full_size / size
         if dim is None:  # the counter of a plate object that is walked twice goes on counting
             path.append((name, counter if counter <= size else AGAIN))
             continue
         plates.append(Plate(name, dim, size))
-        if full_size not in (None, size):
-            subsampling[plates[-1]] = full_size / size
     return frozenset(plates), tuple(path), subsampling
 
 

@@ -53,7 +53,7 @@ def _of_record(record: Record, plate: Plate) -> Tensor:
         total = own if total is None else total + own
     if total is None:
         raise InvalidProgram(f"Nothing costs anything in plate '{plate.name}'.")
-    return total.squeeze(1) / record.subsampling.get(plate, 1.0)
+    return total.squeeze(1) / record.subsampling.get(plate.name, 1.0)
 
 
 def is_of_one(record: Record, place: int, plate: Plate) -> bool:

@@ -33,7 +33,7 @@ class RunsOfPart:
     def scale(self) -> float:
         """By how much the slices stand for more than there are: outside of what is no sum, as inside it is no bound."""
         subsampling = self.records[0].subsampling
-        return math.prod(subsampling.get(plate, 1.0) for plate in self.plates)
+        return math.prod(subsampling.get(plate.name, 1.0) for plate in self.plates)
 
     def holds(self, place: int) -> bool:
         return bool(self.sites >> place & 1)
