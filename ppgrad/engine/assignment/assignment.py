@@ -21,9 +21,6 @@ from ppgrad.estimators import Enumerate, Pathwise, ScoreFunction, all_estimators
 Choice = Mapping[str, Estimator] | Callable[[Mapping[str, Any]], Estimator | None] | None
 
 
-_TENSORS = (Tensor, torch.nn.Parameter)
-
-
 class Assignment:
     """The estimators of an objective, and of the sites that it has met.
 
@@ -203,7 +200,7 @@ def _look(fn: TorchDistribution) -> tuple[Any, ...]:
         kinds = (*kinds, type(inner))
     learns = False
     for value in inner.__dict__.values():
-        if value.__class__ in _TENSORS and (value.requires_grad or requires_gradient(value)):
+        if isinstance(value, Tensor) and (value.requires_grad or requires_gradient(value)):
             learns = True
             break
     return (*kinds, fn._batch_shape, fn._event_shape, learns)

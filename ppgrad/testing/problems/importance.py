@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import pyro
@@ -16,17 +15,18 @@ from ppgrad.testing.problems.common import Parameters, bernoulli_latents, bound_
 
 
 def importance_discrete() -> Problem:
-    """An importance-weighted bound of two samples, two Bernoulli latents in a plate."""
+    """An importance-weighted bound of two samples, two Bernoulli latents in a plate: the sum of their bounds."""
     initial, data, model, guide = bernoulli_latents()
 
     def value(p: Parameters) -> Tensor:
-        samples = [torch.tensor(z) for z in itertools.product((0.0, 1.0), repeat=2)]
-        log_q = torch.stack([torch.nn.functional.logsigmoid(p["logits"] * (2 * z - 1)).sum() for z in samples])
-        prior = torch.tensor([2 / 3, 1 / 3]).log()
-        likelihood = torch.stack(
-            [(prior[z.long()] - 0.5 * (torch.tensor(data) - z * p["w"]) ** 2).sum() for z in samples]
-        ) - math.log(2 * math.pi)
-        return bound_of_two(log_q.exp(), likelihood - log_q)
+        bounds = []
+        for logit, x in zip(p["logits"], data, strict=True):
+            z = torch.tensor([0.0, 1.0])
+            log_q = torch.nn.functional.logsigmoid(logit * (2 * z - 1))
+            prior = torch.tensor([2 / 3, 1 / 3]).log()
+            likelihood = -0.5 * (x - z * p["w"]) ** 2 - 0.5 * math.log(2 * math.pi)
+            bounds.append(bound_of_two(log_q.exp(), prior + likelihood - log_q))
+        return torch.stack(bounds).sum()
 
     options = {"num_importance": 2}
     return Problem(
