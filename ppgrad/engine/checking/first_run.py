@@ -22,6 +22,7 @@ from ppgrad.engine.checking.coupled_slices import ask_plates
 from ppgrad.engine.checking.dropped_costs import check_no_cost_dropped
 from ppgrad.engine.checking.jumps import check_continuous, jumps_at
 from ppgrad.engine.checking.own_state import Ran, own_state
+from ppgrad.engine.checking.reads import check_contexts, check_reads
 from ppgrad.engine.checking.structure import (
     check_edges,
     check_finite,
@@ -90,6 +91,8 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         guide_trace, model_trace = followed.traces
         sites, costs = followed.sites, followed.costs
         executor.learn(followed.dependence)
+        check_contexts(followed)
+        check_reads(followed, strict)
         executor.check_branches()
         executor.assignment.check_globs(all_random_messages(guide_trace, model_trace, sampler))
         check_finite(sites, costs)
