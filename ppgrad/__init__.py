@@ -33,6 +33,7 @@ _PUBLIC = {
         "OutOfSupport",
         "PpgradError",
         "Problem",
+        "ReadPastSites",
         "Remembers",
         "RunsAgain",
         "Sample",

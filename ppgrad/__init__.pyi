@@ -41,6 +41,7 @@ from ppgrad.core import NotABound as NotABound
 from ppgrad.core import OutOfSupport as OutOfSupport
 from ppgrad.core import PpgradError as PpgradError
 from ppgrad.core import Problem as Problem
+from ppgrad.core import ReadPastSites as ReadPastSites
 from ppgrad.core import Remembers as Remembers
 from ppgrad.core import RunsAgain as RunsAgain
 from ppgrad.core import Sample as Sample

@@ -52,6 +52,10 @@ class NotABound(UserWarning):
     """What is called a bound may lie above the evidence."""
 
 
+class ReadPastSites(UserWarning):
+    """A site of the model was computed from what the guide drew, and not from a site of the model."""
+
+
 class NoCompiler(UserWarning):
     """What was to be compiled runs as it is."""
 

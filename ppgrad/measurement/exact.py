@@ -16,7 +16,8 @@ from torch.distributions import Independent, TransformedDistribution
 
 from ppgrad.core import CannotBeExact, CoupledSlices, Estimator, Facts, InvalidInput, SiteInfo, SumsOver
 from ppgrad.core.distributions import distribution_name, tensor_of, without_mask
-from ppgrad.engine.checking.first_run import Prepared, program_elements, traces
+from ppgrad.engine.checking.first_run import Prepared, program_elements
+from ppgrad.engine.checking.ordinary_run import traces
 from ppgrad.engine.program.program import program_of
 from ppgrad.engine.running.site import site_info
 from ppgrad.estimators import Enumerate

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ppgrad.core import InvalidInput, Unsupported
 from ppgrad.core.distributions import leaves
-from ppgrad.engine.checking.first_run import Prepared, check_record_finite, nonfinite_explained, ordinary_run
+from ppgrad.engine.checking.explaining import check_record_finite, nonfinite_explained
+from ppgrad.engine.checking.first_run import Prepared
+from ppgrad.engine.checking.ordinary_run import ordinary_run
 from ppgrad.engine.program.program import program_of
 from ppgrad.measurement.gradient import check_gradients_named, check_objective, pure
 from ppgrad.objectives import Objective

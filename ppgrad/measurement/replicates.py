@@ -14,7 +14,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ppgrad.core import Memory, PpgradError
 from ppgrad.core.generators import random_state, seed_generators, set_random_state
-from ppgrad.engine.checking.first_run import Prepared, explain_nonfinite, not_finite
+from ppgrad.engine.checking.explaining import explain_nonfinite, not_finite
+from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.program.program import Program, tensors_held
 from ppgrad.engine.running.lanes import CannotVectorize, vectorizable, vectorized
 from ppgrad.measurement.gradient import ascent, reversed_signs

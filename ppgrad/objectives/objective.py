@@ -17,7 +17,9 @@ from ppgrad.core.draw import total
 from ppgrad.core.garbage import OldObjectsKept
 from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.assignment.assignment import Assignment, Choice
-from ppgrad.engine.checking.first_run import Prepared, check_record_finite, nonfinite_explained, prepare, traces
+from ppgrad.engine.checking.explaining import check_record_finite, nonfinite_explained
+from ppgrad.engine.checking.first_run import Prepared, prepare
+from ppgrad.engine.checking.ordinary_run import traces
 from ppgrad.engine.compiling.compiled import Compiled
 from ppgrad.engine.program.fingerprint import Key, Same, kind
 from ppgrad.engine.program.parameters import register, register_again

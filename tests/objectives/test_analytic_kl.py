@@ -26,7 +26,7 @@ from ppgrad import (
     StickingTheLanding,
     VarGrad,
 )
-from ppgrad.engine.checking.first_run import ordinary_run
+from ppgrad.engine.checking.ordinary_run import ordinary_run
 from ppgrad.objectives._shared.closed_form import divergences
 from ppgrad.testing import all_problems
 from ppgrad.testing.problems import parameters

@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyro
-import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
-from ppgrad.core import NonFinite, OutOfSupport, PpgradError, Unsupported
-from ppgrad.core.draw import total
-from ppgrad.core.generators import draws_up_front, other_draws, random_state, undisturbed
-from ppgrad.engine.assignment.assignment import Assignment
+from ppgrad.core.generators import other_draws, random_state, undisturbed
 from ppgrad.engine.checking.coupled_slices import ask_plates
 from ppgrad.engine.checking.dropped_costs import check_no_cost_dropped
+from ppgrad.engine.checking.explaining import nonfinite_explained, relaxation_explained
 from ppgrad.engine.checking.jumps import check_continuous, jumps_at
+from ppgrad.engine.checking.ordinary_run import ordinary_run, run_once, until_it_fits
 from ppgrad.engine.checking.own_state import Ran, own_state
+from ppgrad.engine.checking.reads import check_contexts, check_reads
 from ppgrad.engine.checking.structure import (
     check_edges,
     check_finite,
     check_gradient_paths,
-    check_parameters,
     check_relaxed_path,
     check_structure,
 )
 from ppgrad.engine.program.parameters import ids_of_parameters, named_parameters, registered_in
 from ppgrad.engine.program.program import Program
-from ppgrad.engine.running.branches import cannot_relax
-from ppgrad.engine.running.execution import all_random_messages, run, sites_of
+from ppgrad.engine.running.execution import all_random_messages, sites_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.followed import Followed, follow
 from ppgrad.engine.running.grid import Grid
-from ppgrad.engine.running.handed_over import WrittenTo
 from ppgrad.engine.running.lanes import CannotVectorize
-from ppgrad.engine.running.record import Record
-from ppgrad.engine.running.sampler import Branch, GridTooSmall, Sampler, SharedNoise, Watch
+from ppgrad.engine.running.sampler import Branch, Sampler
 from ppgrad.engine.running.site import Site
-from ppgrad.engine.running.validity import can_be_checked_after, may_leave, outside
+from ppgrad.engine.running.validity import can_be_checked_after, may_leave
 
 T = TypeVar("T")
 
@@ -93,14 +86,16 @@ def prepare(
             begin = random_state()
             return follow(executor.program, sampler, executor.setup.costs)
 
-        sampler, followed = _growing(executor, first)
+        sampler, followed = until_it_fits(executor, first)
         guide_trace, model_trace = followed.traces
         if guide_trace is not None and executor.setup.assignment.heed_model(guide_trace.nodes, followed.asked):
             executor.known.grid, executor.known.noises = Grid({}, {}), {}  # of other estimators
-            sampler, followed = _growing(executor, first)
+            sampler, followed = until_it_fits(executor, first)
             guide_trace, model_trace = followed.traces
         sites, costs = followed.sites, followed.costs
         executor.known.learn(followed.dependence)
+        check_contexts(followed)
+        check_reads(followed, strict)
         executor.known.check_branches()
         executor.setup.assignment.check_globs(all_random_messages(guide_trace, model_trace, sampler))
         check_finite(sites, costs)
@@ -139,94 +134,6 @@ def _look_for_own_state(executor: Executor, first: Ran, begin: Any) -> None:
         executor.fall_back(CannotVectorize(executor.known.own_state))
 
 
-@contextmanager
-def relaxation_explained(assignment: Assignment, changed: str | None = None) -> Iterator[None]:
-    """Turn a program's error at a value between those of a distribution into one that says what to choose."""
-    try:
-        yield
-    except PpgradError:
-        raise
-    except Exception as error:
-        relaxed = assignment.relaxed_sites(changed)
-        if not relaxed:
-            raise
-        name, estimator = relaxed[-1]
-        raise Unsupported(cannot_relax(name, estimator, error)) from error
-
-
-@contextmanager
-def nonfinite_explained(executor: Executor) -> Iterator[None]:
-    """Turn an error of a distribution's own checks into one that names the site."""
-    try:
-        yield
-    except OutOfSupport:
-        raise
-    except (ValueError, RuntimeError) as error:
-        if draws_up_front():
-            raise
-        try:
-            explain_nonfinite(executor)
-        except (NonFinite, OutOfSupport) as explained:
-            raise explained from error
-        except Exception as other:
-            logging.getLogger("ppgrad").debug("Not explained by a run without checks: %s", other)
-            raise error from None
-        raise
-
-
-def explain_nonfinite(executor: Executor) -> None:
-    """Run the program again and raise at the first site with a number that is not finite or in range.
-
-    What the program itself says of it, as policies and environments do, goes first.
-    """
-    with other_draws(), pyro.validation_enabled(True):
-        try:
-            ordinary_run(executor)
-        except (NonFinite, OutOfSupport):
-            raise
-        except Exception as error:
-            logging.getLogger("ppgrad").debug("Not explained by the program: %s", error)
-    with other_draws(), pyro.validation_enabled(False):
-        sites = ordinary_run(executor, watch=check_parameters)
-        check_finite(sites, executor.setup.costs(sites))
-
-
-def check_record_finite(executor: Executor, records: list[Record]) -> None:
-    """Raise if a cost or a log density of a run is NaN or infinite, naming the site."""
-    entries = [entry for record in records for entry in record.entries]
-    terms = [(entry.name, "cost", entry.cost) for entry in entries if entry.cost is not None]
-    terms += [(entry.name, "log density", entry.draw.log_prob) for entry in entries if entry.draw is not None]
-    with torch.no_grad():
-        if bool(torch.isfinite(total([term for _, _, term in terms]))):
-            return
-    explain_nonfinite(executor)
-    for name, what, term in terms:
-        bad = term[~torch.isfinite(term)]
-        if bad.numel() and name in executor.known.bounded and bool((bad == math.inf).any()):
-            raise outside([name])
-        if bad.numel():
-            raise NonFinite(f"At site '{name}' the {what} is {float(bad[0].detach()):g}. Keep it finite.")
-
-
-def not_finite(executor: Executor, losses: Tensor, otherwise: str) -> PpgradError:
-    """The error of a loss or a gradient that is not finite, once `explain_nonfinite` has found nothing.
-
-    Args:
-        executor: of the program.
-        losses: of the runs.
-        otherwise: what to say unless a density is 0 at a value that nothing checked.
-    """
-    if executor.known.bounded and bool((losses == math.inf).any()):
-        return outside(sorted(executor.known.bounded))
-    return NonFinite(otherwise)
-
-
-def ordinary_run(executor: Executor, watch: Watch | None = None) -> list[Site]:
-    """The sites of one run of the program outside of vmap."""
-    sampler, guide_trace, model_trace = _run(executor, watch)
-    return sites_of(guide_trace, model_trace, sampler)
-
-
 def program_elements(prepared: Prepared) -> int:
     """How many numbers the sites of one run hold."""
     with torch.no_grad(), other_draws():
@@ -234,16 +141,11 @@ def program_elements(prepared: Prepared) -> int:
     return sum(site.value.numel() + math.prod(site.fn.batch_shape) for site in sites) or 1
 
 
-def traces(executor: Executor) -> tuple[poutine.Trace | None, poutine.Trace]:
-    """The guide's and the model's trace of one run of the program outside of vmap."""
-    return _run(executor)[1:]
-
-
 def where_the_cost_jumps(executor: Executor, names: Iterable[str]) -> frozenset[str]:
     """The sites where the cost was seen to jump as their value moves, of those named."""
     wanted = set(names)
     with torch.enable_grad(), nonfinite_explained(executor):
-        sampler, guide_trace, model_trace = _run(executor)
+        sampler, guide_trace, model_trace = run_once(executor)
         there = [name for name in sampler.drawn if name in wanted]
         lines = 2 if len(there) < 10 else 1
         return frozenset(n for n in there if jumps_at(executor, n, sampler, (guide_trace, model_trace), lines))
@@ -254,7 +156,7 @@ def _check_relaxed(executor: Executor, changed: Site, lines: int) -> None:
     name = changed.name
     shift = torch.zeros_like(changed.value).requires_grad_() if changed.value.is_floating_point() else None
     with pyro.validation_enabled(False), relaxation_explained(executor.setup.assignment, name):
-        sampler, guide_trace, model_trace = _run(executor, branch=Branch(name, 0), shift=shift)
+        sampler, guide_trace, model_trace = run_once(executor, branch=Branch(name, 0), shift=shift)
         sites = sites_of(guide_trace, model_trace, sampler)
         place = next(i for i, site in enumerate(sites) if site.name == name)
         later = sites[place + 1 :]
@@ -262,37 +164,3 @@ def _check_relaxed(executor: Executor, changed: Site, lines: int) -> None:
         check_relaxed_path(sites[place], [*executor.setup.costs(sites)[place + 1 :], *densities])
         if lines:
             check_continuous(executor, name, sampler, (guide_trace, model_trace), lines)
-
-
-def _run(
-    executor: Executor, watch: Watch | None = None, branch: Branch | None = None, shift: Tensor | None = None
-) -> tuple[Sampler, poutine.Trace | None, poutine.Trace]:
-    sampler, (guide_trace, model_trace) = _growing(
-        executor, lambda sampler: run(executor.program, sampler), watch, branch, shift
-    )
-    return sampler, guide_trace, model_trace
-
-
-def _growing(
-    executor: Executor,
-    runs: Callable[[Sampler], T],
-    watch: Watch | None = None,
-    branch: Branch | None = None,
-    shift: Tensor | None = None,
-) -> tuple[Sampler, T]:
-    """Run with a sampler of the first grid points, again until the grid holds all sites that are summed over."""
-    while True:
-        sampler = Sampler(
-            executor.setup.assignment,
-            executor.setup.sizes,
-            executor.known.grid.first_indices(),
-            watch,
-            branch,
-            shift,
-            uniforms=executor.first_noise(),
-            copies=executor.known.copies,
-        )
-        try:
-            return sampler, runs(sampler)
-        except (GridTooSmall, SharedNoise, WrittenTo) as more:
-            executor.known.grow(more)

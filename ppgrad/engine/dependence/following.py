@@ -88,6 +88,7 @@ class Following:
         storage = _storage(value)
         if storage is not None:
             self._known[_key(storage)] = origin, storage
+            self._views.pop(id(value), None)
         return origin
 
     def origins(self, tree: Any) -> Origins:

@@ -16,6 +16,7 @@ from ppgrad.engine.dependence.order import Traced, dependence_of, ordered
 from ppgrad.engine.dependence.sums import members
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.execution import run, sites_of
+from ppgrad.engine.running.handed_over import parts_of
 from ppgrad.engine.running.sampler import Sampler
 from ppgrad.engine.running.site import Site
 
@@ -26,7 +27,12 @@ Traces = tuple[poutine.Trace | None, poutine.Trace]
 class Followed:
     """A run whose values were followed: its traces, its sites with their costs, and what depends on what.
 
-    ``asked`` holds what the model's sites say by ``infer["gradient"]``, which a replayed trace does not keep.
+    Args:
+        traces, sites, costs, dependence: of the run.
+        asked: what the model's sites say by ``infer["gradient"]``, which a replayed trace does not keep.
+        contexts: for each site with a context the draws that this was computed from.
+        past_sites: for a site of the model the guide's draws that it was computed from, and that no site of the model
+            had handed on by then.
     """
 
     traces: Traces
@@ -34,6 +40,8 @@ class Followed:
     costs: Sequence[Tensor | None]
     dependence: Dependence
     asked: Mapping[str, Any]
+    contexts: Mapping[str, Draws]
+    past_sites: Mapping[str, list[str]]
 
 
 def follow(program: Program, sampler: Sampler, costs: Callable[[Sequence[Site]], Sequence[Tensor | None]]) -> Followed:
@@ -49,7 +57,8 @@ def follow(program: Program, sampler: Sampler, costs: Callable[[Sequence[Site]],
         traces = run(program, sampler, marking)
         sites = sites_of(*traces, sampler)
         found = costs(sites)
-        return Followed(traces, sites, found, marking.dependence(sites, found), marking.asked.gradients)
+        dependence, contexts = marking.dependence(sites, found), marking.contexts(sites)
+        return Followed(traces, sites, found, dependence, marking.asked.gradients, contexts, marking.read_past_sites())
 
 
 class Asked(Messenger):
@@ -81,8 +90,8 @@ class Marking(Messenger):
         self._origins: dict[str, Origins] = {}
         self._sources: dict[str, Origins] = {}
         self._escapes: dict[str, list[int]] = {}
-        self._handed_over: Origins = 0
-        self.not_through_a_site: list[str] = []
+        self._handed_on: Origins = 0
+        self._past_sites: dict[str, Origins] = {}
 
     def start_model(self) -> None:
         """The guide is done: what left torch in it, the model reads through its sites alone."""
@@ -100,8 +109,35 @@ class Marking(Messenger):
         if name in self._sampler.drawn and name not in self._origins:
             self._sources[name] = self.following.origins(value)
             self._origins[name] = self.following.mark(value)
-        elif self._in_model and not message["is_observed"]:
-            self._handed_over |= self.following.origins(value)
+        if self._in_model:
+            self._note_reads(message)
+
+    def _note_reads(self, message: Any) -> None:
+        """What a site of the model was computed from, and what it hands on."""
+        name, value, is_observed = message["name"], message["value"], message["is_observed"]
+        read = [*parts_of(message["fn"]), message["scale"], message["mask"], value if is_observed else None]
+        own = self._origins.get(name, 0)
+        self._past_sites[name] = self.following.origins(read) & ~self._handed_on & ~own
+        self._handed_on |= own if is_observed else own | self.following.origins(value)
+
+    def read_past_sites(self) -> dict[str, list[str]]:
+        """The guide's draws that each site of the model reads although no site of the model has handed them on."""
+        names = list(self._origins)
+        return {site: [names[bit] for bit in members(read)] for site, read in self._past_sites.items() if read}
+
+    def contexts(self, sites: Sequence[Site]) -> dict[str, Draws]:
+        """The draws that each site's context was computed from, as places of ``sites``."""
+        by_bit = self._places(sites)
+        return {
+            site.name: sum(1 << by_bit[bit] for bit in members(self.following.origins(site.context)))
+            for site in sites
+            if site.context is not None and len(by_bit) == len(self._origins)
+        }
+
+    def _places(self, sites: Sequence[Site]) -> list[int]:
+        """For each origin the place of its site, as far as a trace holds it."""
+        places = {site.name: i for i, site in enumerate(sites) if site.name in self._origins and site.is_random}
+        return [places[name] for name in self._origins if name in places]
 
     def dependence(self, sites: Sequence[Site], costs: Sequence[Tensor | None]) -> Dependence:
         """What the run has shown of ``sites``; call it while operations are followed.
@@ -110,10 +146,9 @@ class Marking(Messenger):
             sites: of the run, in program order.
             costs: of each site, computed while operations were followed.
         """
-        places = {site.name: i for i, site in enumerate(sites) if site.name in self._origins and site.is_random}
-        if len(places) < len(self._origins):  # a draw that no trace holds
+        by_bit = self._places(sites)
+        if len(by_bit) < len(self._origins):  # a draw that no trace holds
             return order_of(sites, costs)
-        by_bit = [places[name] for name in self._origins]
 
         def draws(origins: Origins) -> Draws:
             return sum(1 << by_bit[bit] for bit in members(origins))

@@ -84,7 +84,7 @@ class HandedOver(Messenger):
         small = [] if message["is_observed"] else [message["value"]]
         small += [leaf for key in _IN_INFER for leaf in tree_leaves(message["infer"].get(key))]
         large = [message["value"], message["mask"], message["scale"]]
-        (small if isinstance(message["fn"], Unit) else large).extend(_parts_of(message["fn"]))
+        (small if isinstance(message["fn"], Unit) else large).extend(parts_of(message["fn"]))
         large = [tensor for tensor in large if isinstance(tensor, Tensor)]
         small = [tensor for tensor in small if isinstance(tensor, Tensor)]
         self._small += small
@@ -92,13 +92,13 @@ class HandedOver(Messenger):
         self._snapshots += [(tensor, tensor.clone()) for tensor in large if _is_foreign(tensor)]
 
 
-def _parts_of(fn: Any) -> Iterator[Tensor]:
+def parts_of(fn: Any) -> Iterator[Tensor]:
     """The tensors that a distribution is made of."""
     for part in vars(fn).values():
         if isinstance(part, Tensor):
             yield part
         elif isinstance(part, Distribution):
-            yield from _parts_of(part)
+            yield from parts_of(part)
 
 
 def _give_copy(message: Any) -> None:

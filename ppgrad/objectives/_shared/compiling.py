@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ppgrad.core import InvalidInput, Memory, PpgradError, Unsupported
-from ppgrad.engine.checking.first_run import Prepared, explain_nonfinite, not_finite
+from ppgrad.engine.checking.explaining import explain_nonfinite, not_finite
+from ppgrad.engine.checking.first_run import Prepared
 from ppgrad.engine.compiling.compiled import Compiled, compiled
 from ppgrad.engine.program.fingerprint import fingerprint, settings
 from ppgrad.engine.program.program import Program, is_data
