@@ -21,7 +21,7 @@ from ppgrad.engine.assignment.assignment import Assignment, Choice
 from ppgrad.engine.checking.first_run import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.compiling.compiled import Compiled
 from ppgrad.engine.program.fingerprint import Key, Same, kind
-from ppgrad.engine.program.parameters import announce, announce_again
+from ppgrad.engine.program.parameters import announce, announce_again, note_left_alone
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.record import Record, Served
@@ -233,7 +233,8 @@ class Objective(PyroELBO):
         self._calibrate(prepared)
         step = self.compiled_step(prepared, self.memory)
         # A program that is compiled does not run, and announces no parameter itself.
-        announce(prepared.parameters, prepared.announces if step is None else frozenset())
+        announce(prepared.trained, prepared.announces if step is None else frozenset())
+        note_left_alone(prepared.left_alone)
         self._register_critics(prepared.executor)
         if step is not None:
             self.memory = step.memory

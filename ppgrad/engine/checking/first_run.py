@@ -30,7 +30,7 @@ from ppgrad.engine.checking.structure import (
     check_relaxed_path,
     check_structure,
 )
-from ppgrad.engine.program.parameters import announced, ids_of_parameters, named_parameters
+from ppgrad.engine.program.parameters import announced, ids_of_parameters, left_alone, named_parameters
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.branches import cannot_relax
 from ppgrad.engine.running.execution import all_random_messages, run, sites_of
@@ -51,7 +51,8 @@ class Prepared:
     """A program that has been looked at: its executor, and its parameters by name.
 
     ``announces`` names the parameters that the program itself registers with Pyro; ``graph_bytes`` is what the graph
-    of one estimate keeps, where one has been weighed; ``told`` are the choices that it was looked at with.
+    of one estimate keeps, where one has been weighed; ``told`` are the choices that it was looked at with;
+    ``left_alone`` names the parameters that are not trained.
     """
 
     executor: Executor
@@ -59,6 +60,12 @@ class Prepared:
     announces: frozenset[str]
     graph_bytes: int = 1
     told: Hashable = None
+    left_alone: frozenset[str] = frozenset()
+
+    @property
+    def trained(self) -> dict[str, Tensor]:
+        """The parameters that training moves: those that were registered or passed."""
+        return {name: leaf for name, leaf in self.parameters.items() if name not in self.left_alone}
 
     def is_stale(self, program: Program) -> bool:
         """Whether a parameter came, went, was replaced, frozen or unfrozen since."""
@@ -112,7 +119,8 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         _look_for_own_state(executor, (sites, costs), begin)
         registered = announced([guide_trace, model_trace])
         executor.parameters = named_parameters(executor.program, registered)
-        return Prepared(executor, executor.parameters, frozenset(registered))
+        alone = left_alone(executor.program, executor.parameters, registered)
+        return Prepared(executor, executor.parameters, frozenset(registered), left_alone=alone)
 
 
 def _look_for_own_state(executor: Executor, first: Ran, begin: Any) -> None:
