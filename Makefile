@@ -17,7 +17,7 @@ STAMP_STORCHASTIC := $(VENV_STORCHASTIC)/.installed
 VENV_SB3 := .venv-sb3
 STAMP_SB3 := $(VENV_SB3)/.installed
 
-.PHONY: demo test lint rooms stub test-arviz1 bench bench-environments bench-training clean
+.PHONY: demo test lint mutants rooms stub test-arviz1 bench bench-environments bench-training clean
 
 demo: $(STAMP)
 	OMP_NUM_THREADS=1 $(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy \
@@ -32,6 +32,10 @@ lint: $(STAMP)
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
+
+# Faults are planted in copies of the package, one at a time; the tests of each are to find it. Takes half an hour.
+mutants: $(STAMP)
+	OMP_NUM_THREADS=1 $(RUN)python tools/mutants.py
 
 # The picture of the rooms in CONTRIBUTING.md, from the imports.
 rooms:

@@ -22,7 +22,7 @@ from ppgrad.engine.checking.first_run import Prepared, prepare
 from ppgrad.engine.checking.ordinary_run import traces
 from ppgrad.engine.compiling.compiled import Compiled
 from ppgrad.engine.program.fingerprint import Key, Same, kind
-from ppgrad.engine.program.parameters import register, register_again
+from ppgrad.engine.program.parameters import note_left_alone, register, register_again
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.knowledge import Knowledge
@@ -30,7 +30,7 @@ from ppgrad.engine.running.record import Record, Served
 from ppgrad.engine.running.sampler import Sizes
 from ppgrad.engine.running.setup import Setup
 from ppgrad.engine.running.site import Site
-from ppgrad.objectives._shared.calibration import EVERY, calibrated, recalled
+from ppgrad.objectives._shared.calibration import EVERY, recalibrated, recalled
 from ppgrad.objectives._shared.compiling import Step, check_compile, compiled_replicates, compiled_step
 from ppgrad.objectives._shared.dice import dice
 from ppgrad.objectives._shared.estimate import Estimate
@@ -95,10 +95,9 @@ class Objective(PyroELBO):
         self.strict = strict
         self.max_branches = max_branches
         self.memory: dict[str, Memory] = {}
-        self._since_calibration = 0
+        self._since_calibration, self._reads_baselines = 0, True
         self._prepared: list[tuple[Any, Prepared]] = []
         self.graphs: dict[Any, Compiled | None] = {}
-        self._reads_baselines = True
         self._assignment()
 
     all_orders: bool = False
@@ -146,8 +145,8 @@ class Objective(PyroELBO):
         other = object.__new__(self.wanted)
         other.__dict__.update(self.__dict__)
         other.estimator, other.sites, other.num_particles = None, sites, num_particles
-        other.memory, other._prepared, other._reads_baselines, other.compile = {}, [], False, False
-        other.graphs = {}
+        other.memory, other.graphs, other._prepared = {}, {}, []
+        other._reads_baselines, other.compile = False, False
         return other
 
     def __repr__(self) -> str:
@@ -236,7 +235,8 @@ class Objective(PyroELBO):
         self._calibrate(prepared)
         step = self.compiled_step(prepared, self.memory)
         # A program that is compiled does not run, and registers no parameter itself.
-        register(prepared.parameters, prepared.registered if step is None else frozenset())
+        register(prepared.trained, prepared.registered if step is None else frozenset())
+        note_left_alone(prepared.left_alone)
         self._register_critics(prepared.executor)
         if step is not None:
             self.memory = step.memory
@@ -283,8 +283,7 @@ class Objective(PyroELBO):
 
     def _calibrate(self, prepared: Prepared) -> None:
         if self._since_calibration % EVERY == 0:
-            for site, values in calibrated(self, prepared).items():
-                self.memory[site] = {**self.memory.get(site, {}), **values}
+            self.memory |= recalibrated(self, prepared)
         self._since_calibration += 1
 
     def _surrogate(self, estimate: Estimate) -> Tensor:

@@ -64,9 +64,9 @@ def fit(
     Each step is one estimate of the gradient, as `gradient` makes it, and one step of the optimizer
     downhill in the loss. Before the first one the program runs twice to be looked at; these runs, and evaluations, are
     in no count of steps or timesteps. Parameters are changed in place, wherever they live; Pyro's param store knows
-    them all. Those of modules that the program takes as arguments or closes over are trained with what it registers,
-    unlike in Pyro: a network that is to stay as it is has ``requires_grad_(False)``. Baselines learn from each step;
-    the objective keeps their memory.
+    them all. What is trained is what the program registers, with ``pyro.param`` or ``pyro.module``, and the modules
+    that it takes as arguments, is, or plays in a `rollout`. A network that it merely reads stays as it is, as in Pyro.
+    Baselines learn from each step; the objective keeps their memory.
 
     A run that is killed at any moment and then called again with ``resume=True`` ends with the
     same weights, bit for bit, as one left alone, on the same machine. What the program keeps

@@ -15,9 +15,9 @@ from pyro import poutine
 from torch import Tensor
 
 from ppgrad.analysis.history import History
-from ppgrad.core import InvalidInput, InvalidProgram, NonFinite
+from ppgrad.core import InvalidInput, NonFinite
 from ppgrad.core.generators import other_draws, random_state, seed_generators
-from ppgrad.engine.program.parameters import buffers_unchanged, register
+from ppgrad.engine.program.parameters import buffers_unchanged, note_left_alone, nothing_to_train, register
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.measurement.gradient import check_gradients_named
 from ppgrad.measurement.nonfinite import gradient_explained
@@ -79,13 +79,11 @@ class Trainer:
                 with SiteObserver(describes=True) as observer:
                     estimate = objective.estimate(self._prepared.executor)
             check_gradients_named(objective, self._prepared, estimate.surrogate)
-            register(self._prepared.parameters, self._prepared.registered)
+            register(self._prepared.trained, self._prepared.registered)
+            note_left_alone(self._prepared.left_alone)
         self.trained = TrainedTensors(self._prepared)
         if not self.trained.parameters:
-            raise InvalidProgram(
-                "The program has no parameter that requires a gradient, so there is nothing to train. Register one "
-                "with pyro.param or pyro.module, or pass a module as an argument."
-            )
+            raise nothing_to_train(self._prepared.left_alone)
         settings.stepper.own(self.trained.parameters, self.trained.critics)
         self._program_in_words = {"rollouts": rollouts_of(program), "sites": observer.sites}
         self._settings_in_words = settings.in_words()

@@ -20,7 +20,7 @@ class TrainedTensors:
     """
 
     def __init__(self, prepared: Prepared) -> None:
-        self.parameters: dict[str, Tensor] = dict(prepared.parameters)
+        self.parameters: dict[str, Tensor] = dict(prepared.trained)
         self.critics = _critics(prepared)
 
     @property
@@ -40,7 +40,7 @@ class TrainedTensors:
             prepared: the program, as it was prepared for the run.
             trace: the ``pyro.param`` sites of the run.
         """
-        self.parameters |= prepared.parameters
+        self.parameters |= prepared.trained
         self.critics = _critics(prepared)
         known = {id(leaf) for leaf in self.all.values()}
         for name, node in trace.nodes.items():
@@ -73,7 +73,7 @@ class TrainedTensors:
 
 def _critics(prepared: Prepared) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    known = {id(leaf) for leaf in prepared.parameters.values()}
+    known = {id(leaf) for leaf in prepared.trained.values()}
     for place, module in enumerate(prepared.executor.setup.assignment.modules()):
         for name, leaf in module.named_parameters():
             if leaf.requires_grad and id(leaf) not in known:

@@ -11,7 +11,9 @@ import ppgrad
 from ppgrad import (
     DeltaMethod,
     ExpectedReturn,
+    LeaveOneOut,
     MaxEntReturn,
+    MovingAverage,
     OptimalConstant,
     Pathwise,
     PerContext,
@@ -21,6 +23,8 @@ from ppgrad import (
     exact_gradient,
     measure,
 )
+from ppgrad.core import Draw, Signal
+from ppgrad.testing import SUITE_FAILURE_RATE
 from ppgrad.testing.problems import parameters
 
 D, SIGMA = 0.6, 0.8
@@ -138,3 +142,43 @@ def test_an_entropy_that_has_no_closed_form_is_refused() -> None:
     with pytest.raises(ppgrad.InvalidProgram, match=r"site 'n'|Site 'n'.*exact=False"):
         ppgrad.gradient(MaxEntReturn(ScoreFunction(), exact=True), program, seed=0)
     ppgrad.gradient(MaxEntReturn(Pathwise(), exact=True), quadratic, seed=0)
+
+
+def signal_of(value: torch.Tensor) -> Signal:
+    return Signal({frozenset(): value}, frozenset())
+
+
+def draw_of(value: torch.Tensor, context: torch.Tensor | None = None) -> Draw:
+    return Draw("x", value, torch.zeros_like(value), frozenset(), context=context)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_a_moving_average_of_equal_costs_is_that_cost_from_the_first_on(decay: float) -> None:
+    baseline, memory = MovingAverage(decay), {}
+    signal = signal_of(torch.full((2, 1), 5.0))
+    for _ in range(3):
+        memory = baseline.update(draw_of(signal.value), signal, memory)
+        torch.testing.assert_close(baseline.predict(draw_of(signal.value), signal, memory), torch.tensor(5.0))
+
+
+def test_a_table_has_the_mean_of_a_context_that_several_draws_share() -> None:
+    baseline, values = PerContext(3), torch.tensor([[1.0], [3.0], [10.0]])
+    draw = draw_of(values, torch.tensor([[0], [0], [2]]))
+    memory = baseline.update(draw, signal_of(values), {})
+    torch.testing.assert_close(baseline.predict(draw, signal_of(values), memory), torch.tensor([[2.0], [2.0], [10.0]]))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_others_of_a_plate_say_nothing_of_a_cost_that_they_share(size: int) -> None:
+    """What the elements cost together depends on each one's own draw, so that it is in no other's baseline."""
+
+    def program() -> None:
+        p = parameters({"p": 0.3})["p"]
+        with pyro.plate("n", size):
+            x = ppgrad.policy("x", dist.Bernoulli(logits=p))
+            ppgrad.cost("own", x)
+        ppgrad.cost("shared", x.sum() ** 2)
+
+    found = measure(ExpectedReturn(ScoreFunction(LeaveOneOut(over="n"))), program, replicates=20_000)
+    assert found.reference_kind == "exact"
+    assert float(found.p_value["p"]) > SUITE_FAILURE_RATE

@@ -137,6 +137,7 @@ def shared_trunk() -> tuple[ExpectedReturn, Callable[[], object], torch.nn.Linea
 
     def program() -> None:
         with pyro.plate("episodes", 8):
+            pyro.module("mean", mean)
             state = torch.ones(8, 2)
             action = ppgrad.policy("a", dist.Normal(mean(state).squeeze(-1), 1.0), context=state)
             ppgrad.reward("r", -(action**2))

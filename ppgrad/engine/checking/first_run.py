@@ -26,7 +26,7 @@ from ppgrad.engine.checking.structure import (
     check_relaxed_path,
     check_structure,
 )
-from ppgrad.engine.program.parameters import ids_of_parameters, named_parameters, registered_in
+from ppgrad.engine.program.parameters import ids_of_parameters, left_alone, named_parameters, registered_in
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.execution import all_random_messages, sites_of
 from ppgrad.engine.running.executor import Executor
@@ -44,8 +44,9 @@ T = TypeVar("T")
 class Prepared:
     """A program that has been looked at: its executor, and its parameters by name.
 
-    ``registered`` names the parameters that the program itself registers with Pyro; ``choices`` are those that it was
-    looked at with; ``graph_bytes`` is what the graph of one estimate keeps, where one has been weighed.
+    ``registered`` names the parameters that the program itself registers with Pyro, ``left_alone`` those that are not
+    trained; ``choices`` are those that it was looked at with; ``graph_bytes`` is what the graph of one estimate keeps,
+    where one has been weighed.
     """
 
     executor: Executor
@@ -53,6 +54,12 @@ class Prepared:
     registered: frozenset[str]
     choices: Hashable
     graph_bytes: int = 1
+    left_alone: frozenset[str] = frozenset()
+
+    @property
+    def trained(self) -> dict[str, Tensor]:
+        """The parameters that training moves: those that were registered or passed."""
+        return {name: leaf for name, leaf in self.parameters.items() if name not in self.left_alone}
 
     def is_stale(self, program: Program) -> bool:
         """Whether a parameter came, went, was replaced, frozen or unfrozen since."""
@@ -118,7 +125,8 @@ def prepare(
         _look_for_own_state(executor, (sites, costs), begin)
         registered = registered_in([guide_trace, model_trace])
         executor.parameters = named_parameters(executor.program, registered)
-        return Prepared(executor, executor.parameters, frozenset(registered), choices)
+        alone = left_alone(executor.program, executor.parameters, registered)
+        return Prepared(executor, executor.parameters, frozenset(registered), choices, left_alone=alone)
 
 
 def _look_for_own_state(executor: Executor, first: Ran, begin: Any) -> None:

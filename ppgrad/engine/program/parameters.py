@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Collection, Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +13,11 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import InvalidProgram
-from ppgrad.engine.program.program import Program, held
+from ppgrad.engine.program.program import Program, held, passed
+
+logger = logging.getLogger("ppgrad")
+
+_noted: set[frozenset[str]] = set()
 
 
 def named_parameters(program: Program, registered: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -38,6 +43,14 @@ def ids_of_parameters(program: Program, registered: dict[str, Tensor]) -> set[in
     return {id(leaf) for leaf in found if leaf.requires_grad and leaf.is_leaf}
 
 
+def left_alone(program: Program, named: Mapping[str, Tensor], registered: Container[str]) -> frozenset[str]:
+    """The parameters that training leaves as they are: they are read, and nobody registered or passed them."""
+    known: set[int] = set()
+    for item in passed(program):
+        known.update(map(id, [item] if isinstance(item, Tensor) else item.parameters()))
+    return frozenset(name for name, leaf in named.items() if name not in registered and id(leaf) not in known)
+
+
 def check_named(named: dict[str, Tensor], reached: list[Tensor], ignored: set[int]) -> None:
     """Raise if a gradient flows into a tensor that has no name."""
     known = {id(leaf) for leaf in named.values()} | ignored
@@ -57,6 +70,27 @@ def register(named: dict[str, Tensor], by_program: frozenset[str]) -> None:
             if stored.get(name, leaf) is not leaf:
                 _forget(name)
             pyro.param(name, leaf)
+
+
+def note_left_alone(names: Collection[str]) -> None:
+    """Log, once, which parameters are read and not trained."""
+    if names and frozenset(names) not in _noted:
+        _noted.add(frozenset(names))
+        logger.warning("Not trained, since the program neither registers nor takes it: %s", _listed(names))
+
+
+def nothing_to_train(names: Collection[str]) -> InvalidProgram:
+    """The error of a program that has no parameter to train; ``names`` of those that it reads."""
+    read = f" It reads {_listed(names)}, which is not its own." if names else ""
+    return InvalidProgram(
+        f"The program has no parameter that requires a gradient, so there is nothing to train.{read} Register one "
+        "with pyro.param or pyro.module, or pass a module as an argument."
+    )
+
+
+def _listed(names: Collection[str]) -> str:
+    first = ", ".join(sorted(names)[:3])
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
 
 
 def register_again(named: dict[str, Tensor], by_program: frozenset[str]) -> None:

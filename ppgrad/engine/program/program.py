@@ -97,6 +97,23 @@ def held(program: Program, named: bool = True) -> Iterator[tuple[str, Held]]:
             yield name, value
 
 
+def passed(program: Program) -> Iterator[Held]:
+    """The modules and tensors that were handed over to be learned: as a program, among arguments, to a rollout."""
+    seen: set[int] = set()
+    handed = list(program.leaves)
+    for function in (program.model, program.guide):
+        while isinstance(function, functools.partial):
+            handed += [*function.args, *function.keywords.values()]
+            function = function.func
+        if isinstance(function, torch.nn.Module):
+            handed.append(function)
+    handed += [function.rollout.policy for function in functions(program) if hasattr(function, "rollout")]
+    for value in handed:
+        for _, item in _in_value("", value, 2, seen):
+            if isinstance(item, Tensor | torch.nn.Module):
+                yield item
+
+
 def tensors_held(program: Program) -> Iterator[Tensor]:
     """Every tensor that the program can get at, those of its modules included."""
     for _, value in held(program, named=False):

@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from ppgrad.engine.running.batched_draws import draws_of_lanes
+
 logger = logging.getLogger("ppgrad")
 
 BRANCHES_AT_ONCE = 4096
@@ -107,7 +109,7 @@ def vectorizable() -> Iterator[None]:
         CannotVectorize: the program drew from NumPy's or Python's generator, once for all lanes.
     """
     numpy_state, python_state = _numpy_state(), random.getstate()
-    with pyro.validation_enabled(False):
+    with pyro.validation_enabled(False), draws_of_lanes():
         yield
     if _numpy_state() != numpy_state:
         raise CannotVectorize("it draws from NumPy's generator, which knows nothing of lanes")
@@ -144,6 +146,8 @@ class LaneTensors(TorchFunctionMode):
         if self._replacements:
             args = [self._replace(arg) for arg in args]
             kwargs = {key: self._replace(value) for key, value in kwargs.items()}
+        if func is torch.Tensor.__setitem__ and _is_filling(*args):
+            return args[0].masked_fill_(args[1], args[2])  # vmap knows this, and not an index of unknown length
         result = func(*args, **kwargs)
         if func in self._uninitialized and isinstance(self._token, Tensor):
             return result + self._token_like(result)
@@ -167,3 +171,10 @@ class LaneTensors(TorchFunctionMode):
     def own(self, tree: Any) -> Any:
         """``tree`` with its parameters replaced; for what leaves the program untouched by torch."""
         return tree_map(self._replace, tree)
+
+
+def _is_filling(tensor: Any, index: Any, value: Any) -> bool:
+    """Whether one number is written to the elements that a mask of the tensor's shape chooses."""
+    if not isinstance(index, Tensor) or index.dtype != torch.bool or index.shape != tensor.shape:
+        return False
+    return isinstance(value, bool | int | float) or (isinstance(value, Tensor) and value.dim() == 0)

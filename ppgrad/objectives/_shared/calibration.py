@@ -55,6 +55,13 @@ def calibrated(objective: Estimates, prepared: Prepared) -> dict[str, Memory]:
         return {name: dict(estimator.calibrate(pilots[name])) for name, estimator in sites.items()}
 
 
+def recalibrated(objective: Estimates, prepared: Prepared) -> dict[str, Memory]:
+    """What the objective remembers of the sites that a new calibration says something of, that in place of the old."""
+    return {
+        site: {**objective.memory.get(site, {}), **values} for site, values in calibrated(objective, prepared).items()
+    }
+
+
 def recalled(objective: Estimates, prepared: Prepared) -> dict[str, Memory]:
     """What the objective remembers; where it remembers no gates, those of a calibration."""
     remembered = objective.memory

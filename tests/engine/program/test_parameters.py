@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -99,14 +102,14 @@ def test_a_batch_norms_statistics_are_left_alone(method: str) -> None:
 def test_a_replaced_or_thawed_parameter_is_trained_again() -> None:
     holder = {"policy": Policy()}
 
-    def program() -> None:
-        ppgrad.cost("f", (ppgrad.policy("a", holder["policy"](torch.ones(1))) - 3) ** 2)
+    def program(policy: Policy) -> None:
+        ppgrad.cost("f", (ppgrad.policy("a", policy(torch.ones(1))) - 3) ** 2)
 
     svi = SVI(program, None, pyro.optim.Adam({"lr": 0.1}), loss=ExpectedReturn())
 
     def moves() -> bool:
         before = holder["policy"].linear.bias.clone()
-        svi.step()
+        svi.step(holder["policy"])
         return not torch.equal(before, holder["policy"].linear.bias)
 
     assert moves()
@@ -127,3 +130,111 @@ def test_constrained_parameters_have_unconstrained_gradients() -> None:
     assert result.reference_kind == "exact"
     assert result.reference["scale"] == pytest.approx(-8.0, rel=1e-3)  # d(−e^{2u})/du at e^u = 2
     assert result.p_value["scale"] > 1e-7
+
+
+class Frozen:
+    """Ways for a program to read a network that nobody handed over."""
+
+    @staticmethod
+    def by_closure(net: nn.Module) -> Callable[[], None]:
+        def program() -> None:
+            loc = pyro.param("loc", torch.zeros(1))
+            ppgrad.cost("f", net(ppgrad.policy("x", dist.Normal(loc, 1.0).to_event(1))).sum() ** 2)
+
+        return program
+
+    @staticmethod
+    def by_owner(net: nn.Module) -> Callable[[], None]:
+        class Simulator:
+            def __init__(self) -> None:
+                self.net = net
+
+            def program(self) -> None:
+                loc = pyro.param("loc", torch.zeros(1))
+                ppgrad.cost("f", self.net(ppgrad.policy("x", dist.Normal(loc, 1.0).to_event(1))).sum() ** 2)
+
+        return Simulator().program
+
+    @staticmethod
+    def by_list(net: nn.Module) -> Callable[[], None]:
+        tensors = [net.weight, net.bias]
+
+        def program() -> None:
+            loc = pyro.param("loc", torch.zeros(1))
+            x = ppgrad.policy("x", dist.Normal(loc, 1.0).to_event(1))
+            ppgrad.cost("f", (x * tensors[0] + tensors[1]).sum() ** 2)
+
+        return program
+
+
+@pytest.mark.parametrize("way", ["by_closure", "by_owner", "by_list"])
+@pytest.mark.parametrize("compile", [False, "eager"])
+def test_a_network_that_is_merely_read_is_not_trained(way: str, compile: bool | str) -> None:
+    net = nn.Linear(1, 1)
+    before = {name: leaf.detach().clone() for name, leaf in net.named_parameters()}
+    program = getattr(Frozen, way)(net)
+    objective = ExpectedReturn(compile=compile)
+    svi = SVI(program, None, pyro.optim.Adam({"lr": 0.1}), loss=objective)
+    for _ in range(2):
+        svi.step()
+    ppgrad.fit(objective, program, steps=2, learning_rate=0.1, progress=False)
+    assert {name: leaf.detach() for name, leaf in net.named_parameters()} == before
+    assert set(pyro.get_param_store().keys()) == {"loc"}
+    assert pyro.param("loc").item() != 0
+    assert len(ppgrad.gradient(objective, program, seed=0)) == 3  # a gradient is of all that the cost depends on
+
+
+def by_argument(net: nn.Module) -> Callable[..., None]:
+    def program(net: nn.Module) -> None:
+        ppgrad.cost("f", (ppgrad.policy("x", dist.Normal(net(torch.ones(1)), 1.0).to_event(1)) ** 2).sum())
+
+    return functools.partial(program, net)
+
+
+def by_rollout(net: nn.Module) -> Callable[..., object]:
+    class Line(ppgrad.envs.Environment):
+        action_space = ppgrad.envs.Box((1,))
+
+        def initial(self, episodes: int) -> torch.Tensor:
+            return torch.ones(episodes, 1)
+
+        def transition(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+            return state + action
+
+        def reward(self, state: torch.Tensor, action: torch.Tensor, next_state: torch.Tensor) -> torch.Tensor:
+            return -next_state.square().sum(-1)
+
+    return ppgrad.rollout(Line(), lambda state: dist.Normal(net(state), 1.0).to_event(1), horizon=1)
+
+
+def by_module(net: nn.Module) -> Callable[..., None]:
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self) -> None:
+            ppgrad.cost("f", (ppgrad.policy("x", dist.Normal(self.net(torch.ones(1)), 1.0).to_event(1)) ** 2).sum())
+
+    return Whole()
+
+
+@pytest.mark.parametrize("way", [by_argument, by_rollout, by_module])
+def test_a_network_that_is_handed_over_is_trained(way: Callable[[nn.Module], Callable[..., object]]) -> None:
+    net = nn.Linear(1, 1)
+    before = net.bias.detach().clone()
+    program = way(net)
+    SVI(program, None, pyro.optim.Adam({"lr": 0.1}), loss=ExpectedReturn()).step()
+    after_a_step = net.bias.detach().clone()
+    ppgrad.fit(ExpectedReturn(), program, steps=1, learning_rate=0.1, progress=False)
+    assert before != after_a_step != net.bias
+
+
+def test_nothing_to_train_names_what_is_read() -> None:
+    net = nn.Linear(1, 1)
+
+    def program() -> None:
+        ppgrad.cost("f", (ppgrad.policy("x", dist.Normal(net(torch.ones(1)), 1.0).to_event(1)) ** 2).sum())
+
+    with pytest.raises(ppgrad.InvalidProgram, match=r"It reads net\.bias, net\.weight"):
+        ppgrad.fit(ExpectedReturn(), program, steps=1, progress=False)
