@@ -1,0 +1,269 @@
+"""Objectives as expectations over the outcomes of a program: a scalar whose gradient is the one that is estimated.
+
+Objectives of several runs are expectations over pairs of independent ones: K = 2 wherever there is a K.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppgrad.testing.programs.data import Draw, Program, walk
+from ppgrad.testing.programs.families import FAMILIES, Rough
+from ppgrad.testing.programs.interpreter import Interpreter, Outcomes, TooLarge
+
+MOST_PAIRS = 4_000_000
+_NODES = (8, 12, 17, 24, 40, 80)
+
+
+
+@dataclass(frozen=True)
+class Goal:
+    """An objective with its options, and what it is an expectation of.
+
+    Args:
+        name: of the objective's class.
+        value: of the outcomes, and of all options; a scalar to differentiate.
+        guided: whether it is of a model and a guide.
+        options: of the objective.
+        kinked: it is no smooth function of what the runs earn.
+        by_slice: whether slices that share nothing have a number of their own.
+    """
+
+    name: str
+    value: Callable[[Outcomes, Mapping[str, Any]], Tensor]
+    guided: bool
+    options: Mapping[str, Any] = field(default_factory=dict)
+    kinked: bool = False
+    by_slice: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A gradient in the direction of ascent, double precision, and how far quadrature may be off it; by parameter."""
+
+    gradient: dict[str, Tensor]
+    error: dict[str, Tensor]
+
+
+def exact_gradient(program: Program, goal: Goal) -> Exact:
+    """The gradient of an objective at a program's parameters.
+
+    Rules of quadrature get finer until two of them agree to 1e-5 of the largest component, or there are too many nodes;
+    the difference of the last two is the error.
+
+    Raises:
+        TooLarge: there is too much to sum over.
+    """
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        if all(_is_finite(step) for step in walk(program.steps)):
+            found = _gradient(program, goal, 0)
+            return Exact(found, {name: torch.zeros_like(each) for name, each in found.items()})
+        return _converged(program, goal)
+    finally:
+        torch.set_default_dtype(default)
+
+
+def _converged(program: Program, goal: Goal) -> Exact:
+    first, best = _gradient(program, goal, _NODES[0]), None
+    for nodes in _NODES[1:]:
+        try:
+            second = _gradient(program, goal, nodes)
+        except TooLarge:
+            if best is None:
+                raise
+            break
+        best = Exact(second, {name: (first[name] - second[name]).abs() for name in second})
+        largest = max(float(each.abs().max()) for each in second.values())
+        if all(float(error.max()) <= 1e-5 * max(largest, 0.01) for error in best.error.values()):
+            break
+        first = second
+    assert best is not None
+    return best
+
+
+def _is_finite(step: Any) -> bool:
+    return not isinstance(step, Draw) or FAMILIES[step.fn.family].finite
+
+
+def _gradient(program: Program, goal: Goal, nodes: int) -> dict[str, Tensor]:
+    leaves = {name: torch.tensor(value, dtype=torch.float64).requires_grad_() for name, value in program.parameters.items()}
+    by_slice = goal.by_slice and program.by_slice
+    rough: Rough = "jumps" if program.jumps else "kinks" if goal.kinked else ""
+    groups = Interpreter(program, leaves, nodes, goal.options.get("discount", 1.0), by_slice, rough).outcomes()
+    value = goal.value(_joined(groups), goal.options)
+    found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, found, strict=True))
+
+
+def _joined(groups: Sequence[Outcomes]) -> Outcomes:
+    """The outcomes of all structures as one."""
+    if len(groups) == 1:
+        return groups[0]
+    columns = [torch.cat([getattr(each, name) for each in groups]) for name in _COLUMNS]
+    ratios = tuple((ratio, weight, where) for where, each in enumerate(groups) for ratio, weight in each.ratios)
+    return Outcomes(*columns, tuple(_placed(ratios, groups)), groups[0].scale)
+
+
+_COLUMNS = ("log_prob", "log_shared", "group", "reward", "log_p", "log_q")
+
+
+def _placed(ratios: Sequence[tuple[Tensor, Tensor, int]], groups: Sequence[Outcomes]) -> list[tuple[Tensor, Tensor]]:
+    """Ratios of one structure in the worlds of all: nothing elsewhere."""
+    sizes = [len(each.log_prob) for each in groups]
+    found = []
+    for ratio, weight, where in ratios:
+        before, after = sum(sizes[:where]), sum(sizes[where + 1 :])
+        pad = (0, 0) * (ratio.dim() - 1) + (before, after)
+        found.append((torch.nn.functional.pad(ratio, pad), torch.nn.functional.pad(weight, pad)))
+    return found
+
+
+def _mean(outcomes: Outcomes, value: Tensor) -> Tensor:
+    return ((outcomes.log_prob + outcomes.log_shared).exp() * value).sum()
+
+
+def _pairs(outcomes: Outcomes, first: Tensor, value: Callable[[Tensor], Tensor], fixed: bool = False) -> Tensor:
+    """E v(g_1, g_2) of two independent runs with the same elements of subsampled plates, added up over parts.
+
+    Args:
+        outcomes: with the probabilities; held ``fixed`` or not.
+        first: g of each world, ``(worlds, parts)``.
+        value: v of ``(…, 2)``.
+    """
+    log_prob = outcomes.log_prob.detach() if fixed else outcomes.log_prob
+    found = log_prob.new_zeros(())
+    for group in outcomes.group.unique():
+        here = (outcomes.group == group).nonzero()[:, 0]
+        if len(here) ** 2 * first.shape[1] > MOST_PAIRS:
+            raise TooLarge(f"{len(here)} outcomes are too many for pairs")
+        gains, chances = first[here], log_prob[here].exp()
+        both = torch.stack(torch.broadcast_tensors(gains[:, None], gains[None, :]), -1)
+        of_pairs = value(both).sum(-1)
+        found = found + outcomes.log_shared[here[0]].exp() * (chances @ of_pairs @ chances)
+    return outcomes.scale * found
+
+
+def _gain(outcomes: Outcomes) -> Tensor:
+    return outcomes.log_p - outcomes.log_q
+
+
+def _expected_return(outcomes: Outcomes, options: Mapping[str, Any]) -> Tensor:
+    return _mean(outcomes, outcomes.reward[:, 0])
+
+
+def _elbo(outcomes: Outcomes, options: Mapping[str, Any]) -> Tensor:
+    return _mean(outcomes, _gain(outcomes)[:, 0])
+
+
+def _max_ent(outcomes: Outcomes, options: Mapping[str, Any]) -> Tensor:
+    return _mean(outcomes, outcomes.reward[:, 0] - options["temperature"] * outcomes.log_q[:, 0])
+
+
+def _kl_regularized(outcomes: Outcomes, options: Mapping[str, Any]) -> Tensor:
+    """As a reward a divergence is one with the parameters held fixed, as a loss one with the draws held fixed."""
+    found, chances = outcomes.reward[:, 0], (outcomes.log_prob + outcomes.log_shared).exp()
+    value = (chances * found).sum()
+    for ratio, weight in outcomes.ratios:
+        k = {"k1": ratio, "k2": ratio**2 / 2, "k3": torch.expm1(-ratio) + ratio}[options["kind"]]
+        term = (k.detach() if options["as_"] == "reward" else k) * weight.detach()
+        expected = (chances if options["as_"] == "reward" else chances.detach()) * term.flatten(1).sum(1)
+        value = value - options["coefficient"] * expected.sum()
+    return value
+
+
+def _log_mean_exp(sharpness: Callable[[Mapping[str, Any]], float], gain: Callable[[Outcomes], Tensor]) -> Any:
+    def value(outcomes: Outcomes, options: Mapping[str, Any]) -> Tensor:
+        s = sharpness(options)
+        return _pairs(outcomes, gain(outcomes), lambda g: ((s * g).logsumexp(-1) - math.log(2)) / s)
+
+    return value
+
+
+def _returns(outcomes: Outcomes) -> Tensor:
+    return outcomes.reward
+
+
+def _best_of(outcomes: Outcomes, options: Mapping[str, Any]) -> Tensor:
+    return _pairs(outcomes, outcomes.reward, lambda g: g.max(-1).values)
+
+
+def _worst(outcomes: Outcomes, options: Mapping[str, Any]) -> Tensor:
+    second = 2 * options["level"] - 1  # of the better of two runs
+    return _pairs(outcomes, outcomes.reward, lambda g: (g.min(-1).values + second * g.max(-1).values) / (1 + second))
+
+
+def _divergence(outcomes: Outcomes, options: Mapping[str, Any]) -> Tensor:
+    def value(gains: Tensor) -> Tensor:
+        log_ratio = gains.log_softmax(-1) + math.log(2)
+        ratio = log_ratio.exp()
+        if options["f"] == "renyi":
+            moment = (options["alpha"] * log_ratio).logsumexp(-1) - math.log(2)
+            return -moment / (options["alpha"] - 1)
+        f = {
+            "forward_kl": lambda: ratio * log_ratio,
+            "reverse_kl": lambda: -log_ratio,
+            "chi_square": lambda: (ratio - 1) ** 2,
+            "hellinger": lambda: (ratio.sqrt() - 1) ** 2,
+            "jensen_shannon": lambda: (ratio * log_ratio - (ratio + 1) * ((ratio + 1) / 2).log()) / 2,
+        }[options["f"]]()
+        return -f.mean(-1)
+
+    return _pairs(outcomes, _gain(outcomes), value)
+
+
+def _wake(outcomes: Outcomes, options: Mapping[str, Any]) -> Tensor:
+    """Σ_k w̃_k (∇ log p + ι ∇ log q), draws held fixed."""
+    moved = outcomes.log_p + options["insomnia"] * outcomes.log_q
+    gain = _gain(outcomes).detach()
+    log_prob = outcomes.log_prob.detach()
+    total = log_prob.new_zeros(())
+    for group in outcomes.group.unique():
+        here = (outcomes.group == group).nonzero()[:, 0]
+        if len(here) ** 2 * gain.shape[1] > MOST_PAIRS:
+            raise TooLarge(f"{len(here)} outcomes are too many for pairs")
+        chances = log_prob[here].exp()
+        share = torch.sigmoid(gain[here][:, None] - gain[here][None, :])  # of the first of two
+        expected = torch.einsum("i,ijp,j->ip", chances, share, chances)
+        total = total + outcomes.log_shared[here[0]].exp() * 2 * (expected * moved[here]).sum()
+    return outcomes.scale * total
+
+
+def goals() -> tuple[Goal, ...]:
+    """Every objective of the package, with options that matter."""
+    pair = {"num_importance": 2}
+    forms = ("forward_kl", "reverse_kl", "chi_square", "hellinger", "jensen_shannon")
+    bound = _log_mean_exp(lambda o: 1 - o.get("alpha", 0.0), _gain)
+    return (
+        Goal("ExpectedReturn", _expected_return, False),
+        Goal("ExpectedReturn", _expected_return, False, {"discount": 0.7}),
+        Goal("GroupRelative", _expected_return, False, {"num_particles": 2}),
+        Goal("MaxEntReturn", _max_ent, False, {"temperature": 0.4}),
+        *[
+            Goal("KLRegularized", _kl_regularized, False, {"coefficient": 0.5, "kind": kind, "as_": as_})
+            for kind in ("k1", "k2", "k3")
+            for as_ in ("reward", "loss")
+        ],
+        Goal("EntropicRisk", _log_mean_exp(lambda o: o["beta"], _returns), False, {"beta": -0.6, **pair}),
+        Goal("BestOf", _best_of, False, {"k": 2, "num_importance": 3}, kinked=True),
+        Goal("CVaR", _worst, False, {"level": 0.75, **pair}, kinked=True),
+        Goal("ELBO", _elbo, True),
+        Goal("ELBO", _elbo, True, {"analytic_kl": True}),
+        Goal("VarGrad", _elbo, True, {"num_particles": 2}),
+        Goal("IWELBO", bound, True, {"per": "joint", **pair}),
+        Goal("IWELBO", bound, True, pair, by_slice=True),
+        Goal("RenyiELBO", bound, True, {"alpha": 0.4, "per": "joint", **pair}),
+        *[Goal("Divergence", _divergence, True, {"f": f, **pair}) for f in forms],
+        Goal("Divergence", _divergence, True, {"f": "renyi", "alpha": 2.0, **pair}),
+        Goal("ReweightedWakeSleep", _wake, True, {"insomnia": 0.6, "per": "joint", **pair}),
+    )
