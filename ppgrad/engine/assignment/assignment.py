@@ -246,8 +246,6 @@ def escape(name: str) -> str:
 
 def _refusal(chosen: Estimator, info: SiteInfo, reason: str) -> str:
     what = f"{type(chosen).__name__} cannot serve site '{info.name}': {reason}."
-    if isinstance(chosen, ScoreFunction) and ScoreFunction().refusal(info) is None:
-        return what  # the baseline refused, and its reason holds the mend
     choices = alternatives(info)
     if not choices:
         return what + " No other estimator can serve it; change the distribution."
