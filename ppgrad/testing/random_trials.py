@@ -7,15 +7,21 @@ import re
 from dataclasses import dataclass, replace
 from functools import cache
 
-from ppgrad.core import Estimator
+import pyro.distributions as dist
+import torch
+
+import ppgrad
+from ppgrad.core import Calibrates, Estimator, SiteInfo
 from ppgrad.estimators import ScoreFunction
+from ppgrad.objectives.joint import JointObjective
 from ppgrad.testing.conformance import estimator_examples
-from ppgrad.testing.programs.data import Branch, Draw, Program, walk
+from ppgrad.testing.programs.data import Branch, Draw, Fn, Program, walk
 from ppgrad.testing.programs.drawing import drawn
 from ppgrad.testing.programs.expectations import Exact, Goal, TooLarge, exact_gradient, goals
-from ppgrad.testing.programs.printing import has_fixed_priors
+from ppgrad.testing.programs.printing import fn_text, has_fixed_priors
+from ppgrad.testing.programs.shapes import KINDS
 from ppgrad.testing.programs.shrinking import shrunk
-from ppgrad.testing.trials import Trial, Verdict, tried
+from ppgrad.testing.trials import MODES, Trial, Verdict, tried
 
 ROUGH = 1e-3
 """Programs whose exact gradient is not known to this share of its largest component are not tried."""
@@ -49,7 +55,8 @@ def conforming(source: random.Random, failure_rate: float) -> Trial | Found:
         if exact is None:
             continue
         for _ in range(_CHOICES):
-            trial = Trial(program, goal, _sites(program, source), source.choice(_MODES))
+            mode = source.choice(_MODES)
+            trial = Trial(program, goal, _sites(program, goal, mode, source), mode)
             verdict = tried(trial, exact, replicates_of(trial), failure_rate)
             if verdict.word == "fails":
                 return smallest(trial, failure_rate)
@@ -70,8 +77,12 @@ def known(program: Program, goal: Goal) -> Exact | None:
 
 def replicates_of(trial: Trial) -> int:
     """How many replicates a first look takes: fewer where each runs by itself."""
-    by_itself = trial.mode == "loop" or any(isinstance(step, Branch) for step in walk(trial.program.steps))
-    return 60 if by_itself else 1000
+    return 60 if _by_itself(trial.program, trial.mode) else 800
+
+
+def _by_itself(program: Program, mode: str) -> bool:
+    """Whether every lane runs by itself."""
+    return mode == "loop" or any(isinstance(step, Branch) for step in walk(program.steps))
 
 
 def smallest(trial: Trial, failure_rate: float) -> Found:
@@ -101,16 +112,36 @@ def _with_program(trial: Trial, program: Program) -> Trial:
     return replace(trial, program=program, sites={g: e for g, e in trial.sites.items() if g in globs})
 
 
-def _sites(program: Program, source: random.Random) -> dict[str, Estimator]:
-    globs = {glob_of(step): step.fn.family for step in walk(program.steps) if isinstance(step, Draw)}
-    return {glob: source.choice(_unbiased()) for glob in globs}
+def _sites(program: Program, goal: Goal, mode: str, source: random.Random) -> dict[str, Estimator]:
+    """An estimator for each site; none that needs hundreds of runs to calibrate where each of them runs by itself."""
+    found = {}
+    for step in walk(program.steps):
+        if isinstance(step, Draw):
+            usable = _usable(step.fn.family, goal.name, mode)
+            found[glob_of(step)] = source.choice([e for e in usable if not (_by_itself(program, mode) and calibrates(e))])
+    return found
+
+
+@cache
+def _usable(family: str, goal: str, mode: str) -> tuple[Estimator, ...]:
+    """The unbiased examples that serve a site of a family without an event."""
+    objective = getattr(ppgrad, goal)
+    if goal in ("GroupRelative", "VarGrad", "ReweightedWakeSleep"):
+        return (ScoreFunction(),)
+    fn = eval(fn_text(Fn(family, KINDS[family].prior)), {"dist": dist, "torch": torch})
+    joint = 2 if issubclass(objective, JointObjective) else 1
+    particles = MODES[mode].get("num_particles", 1)
+    info = SiteInfo("x", fn, frozenset(), particles, False, joint, None, objective.weighs_guide)
+    examples = [e for e in estimator_examples() if not e.account.biased and e.refusal(info) is None]
+    assert len(examples) >= 3, f"{family}: {examples}"
+    return tuple(examples)
+
+
+def calibrates(estimator: Estimator) -> bool:
+    """Whether an estimator, or its baseline, is fitted to held-out runs."""
+    return isinstance(estimator, Calibrates) and bool(estimator.gates)
 
 
 def glob_of(step: Draw) -> str:
     """The glob that matches a site in all rounds of a loop."""
     return re.sub(r"\{.*?\}", "*", step.site)
-
-
-@cache
-def _unbiased() -> tuple[Estimator, ...]:
-    return tuple(example for example in estimator_examples() if not example.account.biased)

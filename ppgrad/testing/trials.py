@@ -146,7 +146,9 @@ def _looked(trial: Trial, exact: Exact, replicates: int, seed: int) -> tuple[flo
 def _refusal(trial: Trial, error: PpgradError) -> Verdict:
     """A refusal names a site, an estimator or the objective, and says what to write instead."""
     text = str(error)
-    sites = [re.sub(r"\{.*?\}", "", step.site) for step in walk(trial.program.steps) if not isinstance(step, Let | Loop | Branch)]
+    steps = list(walk(trial.program.steps))
+    sites = [re.sub(r"\{.*?\}", "", step.site) for step in steps if not isinstance(step, Let | Loop | Branch)]
+    sites += [f"loop_{step.variable}" for step in steps if isinstance(step, Loop)]
     names = [*sites, trial.goal.name, *(type(estimator).__name__ for estimator in trial.sites.values())]
     if not any(name in text for name in names) or not _MEND.search(text):
         return Verdict("fails", message=f"The refusal names no site or no mend: {type(error).__name__}: {text}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -44,6 +44,9 @@ from ppgrad.engine.running.site import Site
 from ppgrad.engine.running.validity import can_be_checked_after, may_leave, outside
 
 T = TypeVar("T")
+
+_RUNS_FOR_A_GLOB = 20
+"""In so many runs a site is looked for that the first one did not have."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         sites, costs = followed.sites, followed.costs
         executor.learn(followed.dependence)
         executor.check_branches()
-        executor.assignment.check_globs(all_random_messages(guide_trace, model_trace, sampler))
+        _check_globs(executor, all_random_messages(guide_trace, model_trace, sampler))
         check_finite(sites, costs)
         check_edges(sites, costs)
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
@@ -113,6 +116,16 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
         registered = announced([guide_trace, model_trace])
         executor.parameters = named_parameters(executor.program, registered)
         return Prepared(executor, executor.parameters, frozenset(registered))
+
+
+def _check_globs(executor: Executor, messages: dict[str, Mapping[str, Any]]) -> None:
+    """Raise if a glob matches no site; one that the first run lacks may be in another, where values decide."""
+    for _ in range(_RUNS_FOR_A_GLOB):
+        if not executor.assignment.unmatched(messages):
+            return
+        sampler, guide_trace, model_trace = _run(executor)
+        messages = {**messages, **all_random_messages(guide_trace, model_trace, sampler)}
+    executor.assignment.check_globs(messages)
 
 
 def _look_for_own_state(executor: Executor, first: Ran, begin: Any) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ppgrad.testing.programs.data import Branch, Cost, Draw, Fn, Let, Loop, Observe, Place, Program, Step
 from ppgrad.testing.programs.families import FAMILIES, Rough, distribution
 
-MOST_WORLDS = 60_000
+MOST_WORLDS = 20_000
 
 
 class TooLarge(Exception):

@@ -109,8 +109,8 @@ def _lines(step: Step, program: Program, face: _Policy) -> list[str]:
     if isinstance(step, Cost):
         return _placed(step.place, program, f"ppgrad.cost({name}, {step.value})")
     if isinstance(step, Observe):
-        return _placed(step.place, program, f"pyro.sample({name}, {_fn(step.fn)}, obs={step.data})")
-    return _placed(step.place, program, f"{step.variable} = {face.word}({name}, {_fn(face.fn(step))})")
+        return _placed(step.place, program, f"pyro.sample({name}, {fn_text(step.fn)}, obs={step.data})")
+    return _placed(step.place, program, f"{step.variable} = {face.word}({name}, {fn_text(face.fn(step))})")
 
 
 def _indented(steps: Sequence[Step], program: Program, face: _Policy) -> list[str]:
@@ -126,7 +126,8 @@ def _placed(place: Place, program: Program, line: str) -> list[str]:
     return [f"with {', '.join(around)}:", "    " + line] if around else [line]
 
 
-def _fn(fn: Fn) -> str:
+def fn_text(fn: Fn) -> str:
+    """A distribution as Pyro has it."""
     family = FAMILIES[fn.family]
     arguments = ", ".join(f"{key}={value}" for key, value in zip(family.arguments, fn.arguments, strict=True))
     text = f"dist.{family.name}({arguments})"
@@ -148,7 +149,7 @@ def _references(program: Program) -> str:
         return "reference = None\n"
     draws = {step.site: step for step in walk(program.steps) if isinstance(step, Draw)}
     lines = [
-        f'    "{re.sub("{.*}", "*", site)}": {_fn(replace(step.prior, mask="", elements_mask=""))},'
+        f'    "{re.sub("{.*}", "*", site)}": {fn_text(replace(step.prior, mask="", elements_mask=""))},'
         for site, step in draws.items()
     ]
     return "\n".join(["reference = {", *lines, "}"]) + "\n"
