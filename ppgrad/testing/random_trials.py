@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import random
-import re
 from dataclasses import dataclass, replace
-from functools import cache
 
-import pyro.distributions as dist
-import torch
-
-import ppgrad
-from ppgrad.core import Calibrates, Estimator, SiteInfo
+from ppgrad.core import Calibrates, Estimator
 from ppgrad.estimators import ScoreFunction
-from ppgrad.objectives.joint import JointObjective
-from ppgrad.testing.conformance import estimator_examples
-from ppgrad.testing.programs.data import Branch, Draw, Fn, Program, walk
+from ppgrad.testing.programs.data import Branch, Draw, Program, walk
 from ppgrad.testing.programs.drawing import drawn
 from ppgrad.testing.programs.expectations import Exact, Goal, TooLarge, exact_gradient, goals
-from ppgrad.testing.programs.printing import fn_text, has_fixed_priors
-from ppgrad.testing.programs.shapes import KINDS
+from ppgrad.testing.programs.printing import has_fixed_priors
 from ppgrad.testing.programs.shrinking import shrunk
+from ppgrad.testing.serving import glob_of, serving
 from ppgrad.testing.trials import MODES, Trial, Verdict, tried
 
 ROUGH = 1e-3
@@ -77,7 +69,7 @@ def known(program: Program, goal: Goal) -> Exact | None:
 
 def replicates_of(trial: Trial) -> int:
     """How many replicates a first look takes: fewer where each runs by itself."""
-    return 60 if _by_itself(trial.program, trial.mode) else 800
+    return 30 if _by_itself(trial.program, trial.mode) else 500
 
 
 def _by_itself(program: Program, mode: str) -> bool:
@@ -117,31 +109,13 @@ def _sites(program: Program, goal: Goal, mode: str, source: random.Random) -> di
     found = {}
     for step in walk(program.steps):
         if isinstance(step, Draw):
-            usable = _usable(step.fn.family, goal.name, mode)
-            found[glob_of(step)] = source.choice([e for e in usable if not (_by_itself(program, mode) and calibrates(e))])
+            usable = serving(step.fn.family, goal.name, MODES[mode].get("num_particles", 1))
+            found[glob_of(step)] = source.choice(
+                [e for e in usable if not (_by_itself(program, mode) and _calibrates(e))]
+            )
     return found
 
 
-@cache
-def _usable(family: str, goal: str, mode: str) -> tuple[Estimator, ...]:
-    """The unbiased examples that serve a site of a family without an event."""
-    objective = getattr(ppgrad, goal)
-    if goal in ("GroupRelative", "VarGrad", "ReweightedWakeSleep"):
-        return (ScoreFunction(),)
-    fn = eval(fn_text(Fn(family, KINDS[family].prior)), {"dist": dist, "torch": torch})
-    joint = 2 if issubclass(objective, JointObjective) else 1
-    particles = MODES[mode].get("num_particles", 1)
-    info = SiteInfo("x", fn, frozenset(), particles, False, joint, None, objective.weighs_guide)
-    examples = [e for e in estimator_examples() if not e.account.biased and e.refusal(info) is None]
-    assert len(examples) >= 3, f"{family}: {examples}"
-    return tuple(examples)
-
-
-def calibrates(estimator: Estimator) -> bool:
+def _calibrates(estimator: Estimator) -> bool:
     """Whether an estimator, or its baseline, is fitted to held-out runs."""
     return isinstance(estimator, Calibrates) and bool(estimator.gates)
-
-
-def glob_of(step: Draw) -> str:
-    """The glob that matches a site in all rounds of a loop."""
-    return re.sub(r"\{.*?\}", "*", step.site)

@@ -22,7 +22,7 @@ from ppgrad.engine.running.site import PLAIN, Drawn, site_info
 class Sizes(NamedTuple):
     """How many independent particles a gradient has, how many importance samples each, and if by weights p / q.
 
-    Importance samples that are compared as samples of one posterior share their data: the elements of subsampled plates.
+    Importance samples of one posterior share their data, the elements of subsampled plates.
     """
 
     num_particles: int

@@ -42,7 +42,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Draw:
-    """A random site: under a return it is drawn from ``fn``; under a bound the guide's is ``fn``, the model's ``prior``.
+    """A random site, drawn from ``fn``; under a bound that is the guide's, and the model's is ``prior``.
 
     Args:
         variable: what expressions call the value.

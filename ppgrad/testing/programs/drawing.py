@@ -40,9 +40,9 @@ class _Writer:
         self.apart = bool(self._plates)
 
     def program(self) -> Program:
-        """Two or three groups of steps, and what is paid, or seen, in the end."""
+        """One or two groups of steps, and what is paid, or seen, in the end."""
         steps: list[Step] = []
-        for _ in range(self._source.choice((1, 2, 2, 3))):
+        for _ in range(self._source.choice((1, 1, 2))):
             steps += self._source.choice((self._plain, self._plain, self._plain, self._loop, self._branch))()
         steps += self._paid(self._place(inside=self.apart), True)
         plates = _PLATES[self._plates]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,8 +22,7 @@ MOST_PAIRS = 4_000_000
 _NODES = (5, 6, 8, 12, 17, 24, 40, 80)
 
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Goal:
     """An objective with its options, and what it is an expectation of.
 
@@ -97,7 +97,9 @@ def _is_finite(step: Any) -> bool:
 
 
 def _gradient(program: Program, goal: Goal, nodes: int) -> dict[str, Tensor]:
-    leaves = {name: torch.tensor(value, dtype=torch.float64).requires_grad_() for name, value in program.parameters.items()}
+    leaves = {
+        name: torch.tensor(value, dtype=torch.float64).requires_grad_() for name, value in program.parameters.items()
+    }
     by_slice = goal.by_slice and program.by_slice
     rough: Rough = "jumps" if program.jumps else "kinks" if goal.kinked else ""
     groups = Interpreter(program, leaves, nodes, goal.options.get("discount", 1.0), by_slice, rough).outcomes()
@@ -133,9 +135,7 @@ def _mean(outcomes: Outcomes, value: Tensor) -> Tensor:
     return ((outcomes.log_prob + outcomes.log_shared).exp() * value).sum()
 
 
-def _pairs(
-    outcomes: Outcomes, gains: Tensor, value: Callable[[Tensor], Tensor], shares_data: bool = False
-) -> Tensor:
+def _pairs(outcomes: Outcomes, gains: Tensor, value: Callable[[Tensor], Tensor], shares_data: bool = False) -> Tensor:
     """E v(g_1, g_2) of two independent runs, added up over parts.
 
     Args:
@@ -245,6 +245,7 @@ def _wake(outcomes: Outcomes, options: Mapping[str, Any]) -> Tensor:
     return outcomes.scale * total
 
 
+@cache
 def goals() -> tuple[Goal, ...]:
     """Every objective of the package, with options that matter."""
     pair = {"num_importance": 2}

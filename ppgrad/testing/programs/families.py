@@ -12,7 +12,6 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
-
 Rough = Literal["", "kinks", "jumps"]
 """What is summed is smooth, has kinks, or jumps where a continuous value is 0."""
 

@@ -33,8 +33,8 @@ class Worlds:
         values: what a name stands for, ``(worlds, plates, plates, *event)`` each.
         log_prob: the logarithm of their probability, given the elements of subsampled plates; ``(worlds,)``.
         log_shared: that of those elements; ``group`` tells them apart.
-        terms: by kind, what was added up: "reward", "discounted", "log_p", "log_q"; "ratio", log q − log p of one draw as
-            it is, and "weight", by which scales and masks multiply it; ``(worlds, plates, plates)`` each.
+        terms: by kind, what was added up: "reward", "discounted", "log_p", "log_q"; "ratio", log q − log p of one draw,
+            and "weight", by which scales and masks multiply it; ``(worlds, plates, plates)`` each.
         times: how many rewards there were so far, by iteration of sequential plates.
     """
 

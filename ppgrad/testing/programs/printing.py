@@ -10,7 +10,7 @@ from typing import Any
 from ppgrad.testing.programs.data import Branch, Cost, Draw, Fn, Let, Loop, Observe, Place, Program, Step, texts, walk
 from ppgrad.testing.programs.families import FAMILIES
 
-_HEAD = '''import pyro
+_HEAD = """import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
@@ -20,7 +20,7 @@ import ppgrad
 
 def total(value):
     return value.sum()
-'''
+"""
 
 
 def printed(program: Program, guided: bool) -> str:

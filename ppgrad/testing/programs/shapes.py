@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ppgrad.testing.programs.data import Branch, Cost, Draw, Fn, Let, Loop, Observe, Place, Plate, Program
 
+NOWHERE = Place()
 N = Plate("n", 2)
 M = Plate("m", 2, dim=-2)
 MASK = "torch.tensor([True, False])"
@@ -49,13 +50,13 @@ KINDS = {
 }  # fmt: skip
 
 
-def draw(kind: Kind, name: str, drive: str, place: Place = Place(), site: str = "", **masks: str) -> Draw:
+def draw(kind: Kind, name: str, drive: str, place: Place = NOWHERE, site: str = "", **masks: str) -> Draw:
     """A site without an event, whose parameters come from one real-valued expression."""
     fn = Fn(kind.family, tuple(text.format(drive) for text in kind.fn), **masks)
     return Draw(name, site or name, fn, Fn(kind.family, kind.prior, **masks), place)
 
 
-def event_draw(kind: Kind, name: str, drive: str, sizes: tuple[int, ...], place: Place = Place(), **masks: str) -> Draw:
+def event_draw(kind: Kind, name: str, drive: str, sizes: tuple[int, ...], place: Place = NOWHERE, **masks: str) -> Draw:
     """A site whose event has further dimensions; ``drive`` has them already."""
     ones = f"torch.ones({sizes}{' + (3,)' if 'unsqueeze' in kind.fn[0] else ''})"
     fn = Fn(kind.family, tuple(f"({text.format(drive)}) * {ones}" for text in kind.fn), sizes, **masks)
@@ -263,8 +264,8 @@ def shared_parameter(kind: Kind) -> Program:
     x, y = kind.number.format("x"), kind.number.format("y")
     steps = (
         draw(kind, "x", "a"),
-        draw(kind, "y", "0.5 - a"),
-        Cost("c", f"({x} - {y} + a) ** 2"),
+        draw(kind, "y", "0.4 + 0.6 * a"),
+        Cost("c", f"({x} + 0.5 * {y} + a - 2.0) ** 2"),
         _seen(f"{x} * a + {y}"),
     )
     return Program({"a": 0.3}, steps)
@@ -273,10 +274,12 @@ def shared_parameter(kind: Kind) -> Program:
 def direct(kind: Kind) -> Program:
     """A cost, and a likelihood, that depend on a parameter themselves."""
     x = kind.number.format("x")
-    return Program({"a": 0.3, "b": 0.4}, (draw(kind, "x", "a"), Cost("c", f"b * {x} + (b - {x}) ** 2"), _seen(f"b * {x}")))
+    return Program(
+        {"a": 0.3, "b": 0.4}, (draw(kind, "x", "a"), Cost("c", f"b * {x} + (b - {x}) ** 2"), _seen(f"b * {x}"))
+    )
 
 
-def _seen(location: str, place: Place = Place(), name: str = "seen") -> Observe:
+def _seen(location: str, place: Place = NOWHERE, name: str = "seen") -> Observe:
     return Observe(name, Fn("normal", (location, "torch.tensor(1.0)")), "torch.tensor(0.5)", place)
 
 
