@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from ppgrad.core import Estimator
 from ppgrad.testing.conformance import estimator_examples
 from ppgrad.testing.programs.data import Branch, Draw, Program, walk
-from ppgrad.testing.programs.expectations import Exact, Goal, TooLarge, exact_gradient, goals
+from ppgrad.testing.programs.expectations import Exact, Goal, exact_gradient, goals
+from ppgrad.testing.programs.interpreter import TooLarge
 from ppgrad.testing.programs.shapes import KINDS, SHAPES
 from ppgrad.testing.serving import families, glob_of
 from ppgrad.testing.trials import Trial, Verdict, tried

@@ -9,7 +9,8 @@ from ppgrad.core import Calibrates, Estimator
 from ppgrad.estimators import ScoreFunction
 from ppgrad.testing.programs.data import Branch, Draw, Program, walk
 from ppgrad.testing.programs.drawing import drawn
-from ppgrad.testing.programs.expectations import Exact, Goal, TooLarge, exact_gradient, goals
+from ppgrad.testing.programs.expectations import Exact, Goal, exact_gradient, goals
+from ppgrad.testing.programs.interpreter import TooLarge
 from ppgrad.testing.programs.printing import has_fixed_priors
 from ppgrad.testing.programs.shrinking import shrunk
 from ppgrad.testing.serving import glob_of, serving

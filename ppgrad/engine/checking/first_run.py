@@ -45,7 +45,7 @@ from ppgrad.engine.running.validity import can_be_checked_after, may_leave, outs
 
 T = TypeVar("T")
 
-_RUNS_FOR_A_GLOB = 20
+RUNS_FOR_A_GLOB = 20
 """In so many runs a site is looked for that the first one did not have."""
 
 
@@ -120,7 +120,7 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
 
 def _check_globs(executor: Executor, messages: dict[str, Mapping[str, Any]]) -> None:
     """Raise if a glob matches no site; one that the first run lacks may be in another, where values decide."""
-    for _ in range(_RUNS_FOR_A_GLOB):
+    for _ in range(RUNS_FOR_A_GLOB):
         if not executor.assignment.unmatched(messages):
             return
         sampler, guide_trace, model_trace = _run(executor)

@@ -102,7 +102,7 @@ class _Writer:
         self._count += 1
         if event is None:
             event = self._source.choice(((), (), (), (2,), (2, 1))) if len(place.plates) < 2 else ()
-        masks = {}
+        masks: dict[str, str] = {}
         if self._source.random() < 0.3 and event == (2,):
             masks["elements_mask"] = MASK
         elif self._source.random() < 0.1:
@@ -128,7 +128,7 @@ class _Writer:
         if self.parameters and self._source.random() < 0.2:
             return f"0.7 * {self._source.choice(list(self.parameters))}.sum()"
         name = f"a{len(self.parameters)}"
-        sizes = {("n",): 2, ("s",): 3}
+        sizes: dict[tuple[str, ...], int] = {("n",): 2, ("s",): 3}
         size = sizes.get(place.plates) if not event else event[0] if len(event) == 1 else None
         if size is None or self._source.random() < 0.4:
             self.parameters[name] = self._number(0.5)

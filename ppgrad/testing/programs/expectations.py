@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -112,9 +112,9 @@ def _joined(groups: Sequence[Outcomes]) -> Outcomes:
     """The outcomes of all structures as one."""
     if len(groups) == 1:
         return groups[0]
-    columns = [torch.cat([getattr(each, name) for each in groups]) for name in _COLUMNS]
+    columns = {name: torch.cat([getattr(each, name) for each in groups]) for name in _COLUMNS}
     ratios = tuple((ratio, weight, where) for where, each in enumerate(groups) for ratio, weight in each.ratios)
-    return Outcomes(*columns, tuple(_placed(ratios, groups)), groups[0].scale)
+    return replace(groups[0], **columns, ratios=tuple(_placed(ratios, groups)))
 
 
 _COLUMNS = ("log_prob", "log_shared", "group", "reward", "log_p", "log_q")
@@ -147,7 +147,7 @@ def _pairs(outcomes: Outcomes, gains: Tensor, value: Callable[[Tensor], Tensor],
     found = outcomes.log_prob.new_zeros(())
     for here, log_shared in _groups(outcomes, gains.shape[1], shares_data):
         own = outcomes.log_prob if shares_data else outcomes.log_prob + outcomes.log_shared
-        both = torch.stack(torch.broadcast_tensors(gains[here][:, None], gains[here][None, :]), -1)
+        both = torch.stack([gains[here][:, None].expand(-1, len(here), -1), gains[here].expand(len(here), -1, -1)], -1)
         chances = own[here].exp()
         found = found + (log_shared.exp() if shares_data else 1.0) * (chances @ value(both).sum(-1) @ chances)
     return outcomes.scale * found
@@ -156,7 +156,7 @@ def _pairs(outcomes: Outcomes, gains: Tensor, value: Callable[[Tensor], Tensor],
 def _groups(outcomes: Outcomes, parts: int, shares_data: bool) -> Iterator[tuple[Tensor, Tensor]]:
     """Which worlds make pairs, and the logarithm of the probability of the elements that they share."""
     alike = outcomes.group if shares_data else torch.zeros_like(outcomes.group)
-    for group in alike.unique():
+    for group in sorted(set(alike.tolist())):
         here = (alike == group).nonzero()[:, 0]
         if len(here) ** 2 * parts > MOST_PAIRS:
             raise TooLarge(f"{len(here)} outcomes are too many for pairs")

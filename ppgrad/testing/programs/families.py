@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ def _normal(fn: td.Distribution, nodes: int, rough: Rough) -> tuple[Tensor, Tens
 
 def _steps(fn: td.Distribution, nodes: int) -> tuple[Tensor, Tensor]:
     """Equal steps."""
-    normal = fn.base_dist if isinstance(fn, td.LogNormal) else fn
+    normal: Any = fn.base_dist if isinstance(fn, td.LogNormal) else fn
     edges = torch.linspace(-6.5, 6.5, 2 * nodes + 1)
     middle = ((edges[1:] + edges[:-1]) / 2).reshape(-1, *[1] * len(fn.batch_shape))
     values = normal.loc + normal.scale * middle
@@ -64,7 +64,7 @@ def _steps(fn: td.Distribution, nodes: int) -> tuple[Tensor, Tensor]:
     return (values.exp(), sizes + values) if isinstance(fn, td.LogNormal) else (values, sizes)
 
 
-def _cut(fn: td.Distribution, nodes: int) -> tuple[Tensor, Tensor]:
+def _cut(fn: td.Normal, nodes: int) -> tuple[Tensor, Tensor]:
     """Gauss–Legendre on both sides of 0, where the cost may jump."""
     where, weights = (torch.as_tensor(each).reshape(-1, *[1] * len(fn.batch_shape)) for each in _legendre(2 * nodes))
     low, high = fn.loc - 8 * fn.scale, fn.loc + 8 * fn.scale
@@ -76,7 +76,7 @@ def _cut(fn: td.Distribution, nodes: int) -> tuple[Tensor, Tensor]:
 
 def _hermite(fn: td.Distribution, nodes: int) -> tuple[Tensor, Tensor]:
     """Gauss–Hermite: weights over the density at the nodes."""
-    normal = fn.base_dist if isinstance(fn, td.LogNormal) else fn
+    normal: Any = fn.base_dist if isinstance(fn, td.LogNormal) else fn
     where, weights = (torch.as_tensor(each) for each in _rule(nodes))
     shape = (-1, *[1] * len(fn.batch_shape))
     values = normal.loc + normal.scale * where.reshape(shape)

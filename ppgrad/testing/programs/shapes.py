@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ppgrad.testing.programs.data import Branch, Cost, Draw, Fn, Let, Loop, Observe, Place, Plate, Program
 
@@ -50,13 +51,13 @@ KINDS = {
 }  # fmt: skip
 
 
-def draw(kind: Kind, name: str, drive: str, place: Place = NOWHERE, site: str = "", **masks: str) -> Draw:
+def draw(kind: Kind, name: str, drive: str, place: Place = NOWHERE, site: str = "", **masks: Any) -> Draw:
     """A site without an event, whose parameters come from one real-valued expression."""
     fn = Fn(kind.family, tuple(text.format(drive) for text in kind.fn), **masks)
     return Draw(name, site or name, fn, Fn(kind.family, kind.prior, **masks), place)
 
 
-def event_draw(kind: Kind, name: str, drive: str, sizes: tuple[int, ...], place: Place = NOWHERE, **masks: str) -> Draw:
+def event_draw(kind: Kind, name: str, drive: str, sizes: tuple[int, ...], place: Place = NOWHERE, **masks: Any) -> Draw:
     """A site whose event has further dimensions; ``drive`` has them already."""
     ones = f"torch.ones({sizes}{' + (3,)' if 'unsqueeze' in kind.fn[0] else ''})"
     fn = Fn(kind.family, tuple(f"({text.format(drive)}) * {ones}" for text in kind.fn), sizes, **masks)

@@ -63,7 +63,7 @@ def _instead(step: Step) -> Iterator[tuple[Step, ...]]:
     elif isinstance(step, Draw):
         yield (Let(step.variable, "torch.tensor(0.3)"),)
         if step.fn.mask or step.fn.elements_mask:
-            bare = {"mask": "", "elements_mask": ""}
-            yield (replace(step, fn=replace(step.fn, **bare), prior=replace(step.prior, **bare)),)
+            fn, prior = (replace(each, mask="", elements_mask="") for each in (step.fn, step.prior))
+            yield (replace(step, fn=fn, prior=prior),)
     if isinstance(step, Draw | Cost | Observe) and step.place != Place(step.place.plates):
         yield (replace(step, place=Place(step.place.plates)),)
