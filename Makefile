@@ -17,7 +17,7 @@ STAMP_STORCHASTIC := $(VENV_STORCHASTIC)/.installed
 VENV_SB3 := .venv-sb3
 STAMP_SB3 := $(VENV_SB3)/.installed
 
-.PHONY: demo test lint mutants rooms stub test-arviz1 bench bench-environments bench-training clean
+.PHONY: demo test proof lint mutants rooms stub test-arviz1 bench bench-environments bench-training clean
 
 demo: $(STAMP)
 	OMP_NUM_THREADS=1 $(RUN)ppgrad compare models/gaussian_policy.py --out comparison/gaussian_policy \
@@ -27,6 +27,10 @@ demo: $(STAMP)
 test: lint
 	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n auto --dist worksteal
 	@$(MAKE) --no-print-directory test-arviz1
+
+# All cells of the product of estimators, objectives and shapes, and 2,000 random programs; writes proof/.
+proof: $(STAMP)
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(RUN)python tools/proof.py
 
 lint: $(STAMP)
 	$(RUN)ruff check .

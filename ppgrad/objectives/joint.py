@@ -44,6 +44,9 @@ class JointObjective(Objective):
 
     couples_lanes: ClassVar[bool] = True
 
+    shares_data: ClassVar[bool] = False
+    """Whether the K runs are samples of one posterior, so that they take the same elements of subsampled plates."""
+
     takes_elements: ClassVar[bool] = False
     """Whether ``over`` makes sense: elements of a plate are further runs, as of returns, and not other data."""
 
@@ -60,7 +63,7 @@ class JointObjective(Objective):
 
     @property
     def sizes(self) -> Sizes:
-        return Sizes(self.num_particles, self.num_importance, self.weighs_guide)
+        return Sizes(self.num_particles, self.num_importance, self.weighs_guide, self.shares_data)
 
     @abstractmethod
     def value(self, costs: Tensor) -> Tensor:

@@ -14,8 +14,10 @@ from torch import Tensor
 from ppgrad.core import Estimator, Facts, InvalidAssignment, InvalidInput, Unsupported
 from ppgrad.core.arguments import not_negative
 from ppgrad.core.distributions import detached, without_mask
+from ppgrad.core.generators import other_draws
 from ppgrad.engine.assignment.assignment import Choice
-from ppgrad.engine.checking.first_run import Prepared
+from ppgrad.engine.checking.first_run import RUNS_FOR_A_GLOB, Prepared
+from ppgrad.engine.checking.ordinary_run import ordinary_run
 from ppgrad.engine.running.fixed_parameters import StoppedParameters
 from ppgrad.engine.running.site import Site
 from ppgrad.estimators.discrete.relaxation import relaxed_log_prob
@@ -111,9 +113,16 @@ class KLRegularized(ExpectedReturn):
 
     def prepare(self, model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Prepared:
         prepared = super().prepare(model, guide, args, kwargs)
-        unmatched = [] if callable(self.reference) else [glob for glob in self.reference if glob not in self._matched]
-        if unmatched:
-            raise InvalidAssignment(f"The glob {unmatched[0]!r} of reference= matches no policy site.")
+        if not callable(self.reference):
+            for _ in range(RUNS_FOR_A_GLOB):  # a site that the first run lacks may be in another, where values decide
+                if self.reference.keys() <= self._matched:
+                    break
+                with other_draws():
+                    self.costs(ordinary_run(prepared.executor))
+            for glob in self.reference.keys() - self._matched:
+                raise InvalidAssignment(
+                    f"The glob {glob!r} of reference= matches no policy site. Write one that does, or leave it out."
+                )
         return prepared
 
     def costs(self, sites: Sequence[Site]) -> list[Tensor | None]:

@@ -100,7 +100,7 @@ def _wherever(
     sizes = problem.objective(num_particles=PARTICLES, **problem.options).sizes
 
     def choose(message: Mapping[str, Any]) -> Estimator | None:
-        if estimator.refusal(site_info(message, *sizes)) is not None:
+        if estimator.refusal(site_info(message, *sizes[:3])) is not None:
             return None
         served.append(message["name"])
         return estimator

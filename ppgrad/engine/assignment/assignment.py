@@ -158,9 +158,12 @@ class Assignment:
 
     def check_globs(self, messages: Mapping[str, Mapping[str, Any]]) -> None:
         """Raise if a glob of ``sites`` matched none of the random sites of the program."""
-        for glob in self.globs:
-            if not any(matches(glob, message) for message in messages.values()):
-                raise InvalidAssignment(unmatched(glob, "sites=", messages))
+        for glob in self.unmatched(messages):
+            raise InvalidAssignment(unmatched(glob, "sites=", messages))
+
+    def unmatched(self, messages: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """The globs of ``sites`` that match none of the messages of random sites."""
+        return [glob for glob in self.globs if not any(matches(glob, message) for message in messages.values())]
 
     def served(self) -> list[tuple[str, Estimator]]:
         """The sites met so far that an estimator serves."""
@@ -209,7 +212,7 @@ def _look(fn: TorchDistribution) -> tuple[Any, ...]:
 def unmatched(glob: str, where: str, names: Collection[str]) -> str:
     """What to say of a glob that matches none of the random sites ``names``."""
     there = ", ".join(sorted(set(names))) or "none"
-    return f"The glob {glob!r} of {where} matches no random site. The random sites: {there}."
+    return f"The glob {glob!r} of {where} matches no random site. Write one that does; the random sites: {there}."
 
 
 def checked(choice: Any, where: str) -> Estimator:
@@ -243,8 +246,6 @@ def escape(name: str) -> str:
 
 def _refusal(chosen: Estimator, info: SiteInfo, reason: str) -> str:
     what = f"{type(chosen).__name__} cannot serve site '{info.name}': {reason}."
-    if isinstance(chosen, ScoreFunction) and ScoreFunction().refusal(info) is None:
-        return what  # the baseline refused, and its reason holds the mend
     choices = alternatives(info)
     if not choices:
         return what + " No other estimator can serve it; change the distribution."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -38,6 +38,9 @@ from ppgrad.engine.running.site import Site
 from ppgrad.engine.running.validity import can_be_checked_after, may_leave
 
 T = TypeVar("T")
+
+RUNS_FOR_A_GLOB = 20
+"""In so many runs a site is looked for that the first one did not have."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def prepare(
         check_contexts(followed)
         check_reads(followed, strict)
         executor.known.check_branches()
-        executor.setup.assignment.check_globs(all_random_messages(guide_trace, model_trace, sampler))
+        _check_globs(executor, all_random_messages(guide_trace, model_trace, sampler))
         check_finite(sites, costs)
         check_edges(sites, costs)
         check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
@@ -127,6 +130,16 @@ def prepare(
         executor.parameters = named_parameters(executor.program, registered)
         alone = left_alone(executor.program, executor.parameters, registered)
         return Prepared(executor, executor.parameters, frozenset(registered), choices, left_alone=alone)
+
+
+def _check_globs(executor: Executor, messages: dict[str, Mapping[str, Any]]) -> None:
+    """Raise if a glob matches no site; one that the first run lacks may be in another, where values decide."""
+    for _ in range(RUNS_FOR_A_GLOB):
+        if not executor.setup.assignment.unmatched(messages):
+            return
+        sampler, guide_trace, model_trace = run_once(executor)
+        messages = {**messages, **all_random_messages(guide_trace, model_trace, sampler)}
+    executor.setup.assignment.check_globs(messages)
 
 
 def _look_for_own_state(executor: Executor, first: Ran, begin: Any) -> None:

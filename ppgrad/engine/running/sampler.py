@@ -20,11 +20,15 @@ from ppgrad.engine.running.site import PLAIN, Drawn, site_info
 
 
 class Sizes(NamedTuple):
-    """How many independent particles a gradient has, how many importance samples each, and if by weights p / q."""
+    """How many independent particles a gradient has, how many importance samples each, and if by weights p / q.
+
+    Importance samples of one posterior share their data, the elements of subsampled plates.
+    """
 
     num_particles: int
     num_importance: int = 1
     weighs_guide: bool = False
+    shares_data: bool = False
 
 
 Watch = Callable[[str, TorchDistribution], None]
@@ -131,7 +135,7 @@ class Sampler(Messenger):
             return
         if message["done"] or message["is_observed"] or is_deterministic(fn):
             return
-        estimator = self._assignment.estimator_of(message, lambda: site_info(message, *self._sizes))
+        estimator = self._assignment.estimator_of(message, lambda: site_info(message, *self._sizes[:3]))
         if estimator is None:
             self.drawn[name] = PLAIN
             return
@@ -173,7 +177,7 @@ class Sampler(Messenger):
     def _subsample(self, message: Any) -> None:
         """Importance samples of one bound are of the same data."""
         fn, name = message["fn"], message["name"]
-        shares = self._sizes.weighs_guide and self._sizes.num_importance > 1
+        shares = self._sizes.shares_data and self._sizes.num_importance > 1
         is_drawn = not message["done"] and message["value"] is None and fn.subsample_size not in (None, fn.size)
         if not (shares and is_drawn):
             return

@@ -1,0 +1,48 @@
+"""Which estimators may serve the sites of a program that is data."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import pyro.distributions as dist
+import torch
+
+import ppgrad
+from ppgrad.core import Estimator, SiteInfo
+from ppgrad.estimators import ScoreFunction
+from ppgrad.objectives.joint import JointObjective
+from ppgrad.testing.conformance import estimator_examples
+from ppgrad.testing.programs.data import Draw, Fn
+from ppgrad.testing.programs.printing import fn_text
+from ppgrad.testing.programs.shapes import KINDS
+
+_SCORES_ALONE = ("GroupRelative", "VarGrad", "ReweightedWakeSleep")
+
+
+@cache
+def serving(family: str, objective: str, particles: int) -> tuple[Estimator, ...]:
+    """The examples of unbiased estimators that serve a site of a family under an objective."""
+    if objective in _SCORES_ALONE:
+        return (ScoreFunction(),)
+    info = _site(family, objective, particles)
+    return tuple(e for e in estimator_examples() if not e.account.biased and e.refusal(info) is None)
+
+
+def families(estimator: Estimator) -> tuple[str, ...]:
+    """The families that an estimator serves under some objective; all of them where there is none."""
+    infos = {family: [_site(family, name, 2) for name in ("ExpectedReturn", "ELBO")] for family in KINDS}
+    served = [family for family, sites in infos.items() if any(estimator.refusal(site) is None for site in sites)]
+    return tuple(served or KINDS)
+
+
+def glob_of(step: Draw) -> str:
+    """The glob that matches a site in all rounds of a loop."""
+    return re.sub(r"\{.*?\}", "*", step.site)
+
+
+def _site(family: str, name: str, particles: int) -> SiteInfo:
+    objective = getattr(ppgrad, name)
+    fn = eval(fn_text(Fn(family, KINDS[family].prior)), {"dist": dist, "torch": torch})
+    runs = 2 if issubclass(objective, JointObjective) else 1
+    return SiteInfo("x", fn, frozenset(), particles, False, runs, None, objective.weighs_guide)
