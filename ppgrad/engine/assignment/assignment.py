@@ -50,6 +50,7 @@ class Assignment:
         self._reads_baselines = reads_baselines
         self._chosen: dict[str, dict[tuple[Any, ...], Estimator | None]] = {}
         self._from_model: dict[str, Estimator] = {}
+        self._relaxes = False
 
     def estimator_of(self, message: Mapping[str, Any], info: Callable[[], SiteInfo]) -> Estimator | None:
         """The estimator of a site, or None where nothing has to be estimated.
@@ -69,7 +70,8 @@ class Assignment:
         if key not in known:
             as_noise = (*key[:-1], False) in known
             with undisturbed():  # a site may be met for the first time in the midst of a run
-                known[key] = self._resolve(message, info(), as_noise)
+                known[key] = chosen = self._resolve(message, info(), as_noise)
+            self._relaxes = self._relaxes or (chosen is not None and chosen.needs.relaxed)
         return known[key]
 
     def chosen(self, message: Mapping[str, Any]) -> Estimator | None:
@@ -98,8 +100,7 @@ class Assignment:
         has_surrogate = type(chosen).surrogate is not Estimator.surrogate
         if not explicit and (reason is not None or has_surrogate):
             # Noise; unless a value upstream is relaxed, whose gradient its density then passes on.
-            relaxed = any(estimator.needs.relaxed for estimator in self.used())
-            passes_on = relaxed and ScoreFunction().refusal(info) is None
+            passes_on = self._relaxes and ScoreFunction().refusal(info) is None
             if not is_learnable(info.fn):
                 return ScoreFunction() if passes_on else None
             if passes_on and as_noise:
@@ -134,6 +135,7 @@ class Assignment:
             return False
         self._from_model = found
         self._chosen.clear()
+        self._relaxes = False
         return True
 
     def _from_sites(self, name: str, message: Mapping[str, Any]) -> Estimator | None:

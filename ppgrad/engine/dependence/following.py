@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,14 @@ _INNER = (
 """Modules in which a value that leaves torch decides on an error, or on how to compute what torch follows anyway."""
 
 
+Stored = tuple[Tensor, Any]
+"""A tensor and its memory."""
+
+_UNKNOWN: tuple[Origins, Any] = (0, None)
+_NESTED = (list, tuple, dict)
+_SCALARS = frozenset((int, float, bool, type(None), str, torch.Size, torch.dtype, torch.device))
+
+
 class Following:
     """Origins of tensors, kept by storage: a view has those of what it was made from, and may have more of its own.
 
@@ -81,6 +89,11 @@ class Following:
         with _Functions(self), _Operations(self):
             yield
 
+    @property
+    def has_origins(self) -> bool:
+        """Whether any tensor has one."""
+        return bool(self._known)
+
     def mark(self, value: Tensor) -> Origins:
         """Make a value that was drawn an origin of its own, in place of what it was computed from."""
         origin = 1 << self.marked
@@ -93,34 +106,37 @@ class Following:
 
     def origins(self, tree: Any) -> Origins:
         """The draws that the tensors of a tree were computed from."""
+        return self.origins_of(_stored(tree)) if self._known else 0
+
+    def origins_of(self, read: Sequence[Stored]) -> Origins:
+        """The same of tensors and their memory."""
         found = 0
-        if self._known:
-            for tensor in _tensors(tree):
-                storage = _storage(tensor)
-                if storage is not None:
-                    found |= self._known.get(_key(storage), (0, None))[0]
-                    found |= self._views.get(id(tensor), (0, None))[0]
+        for tensor, storage in read:
+            if storage is not None:
+                found |= self._known.get(_key(storage), _UNKNOWN)[0]
+                found |= self._views.get(id(tensor), _UNKNOWN)[0]
         return found
 
     def add(self, tensors: Iterable[Tensor], origins: Origins) -> None:
         """Add origins to tensors."""
         for tensor in tensors:
-            storage = _storage(tensor)
-            if storage is not None:
-                known = self._known.get(_key(storage), (0, None))[0]
-                self._known[_key(storage)] = known | origins, storage
+            self._add(_storage(tensor), origins)
 
-    def hand_on(self, result: Any, read: Any, origins: Origins) -> None:
+    def _add(self, storage: Any, origins: Origins) -> None:
+        if storage is not None:
+            key = _key(storage)
+            self._known[key] = self._known.get(key, _UNKNOWN)[0] | origins, storage
+
+    def hand_on(self, made: Sequence[Tensor], read: Sequence[Stored], origins: Origins) -> None:
         """Add origins to what an operation made.
 
         A view of what was read, such as ``table[index]``, has them for itself alone: the table has not changed.
         """
-        tensors = _tensors(read)
-        memory = {_key(storage) for storage in map(_storage, tensors) if storage is not None}
-        for tensor in _tensors(result):
-            storage = None if any(tensor is one for one in tensors) else _storage(tensor)
+        memory = {_key(storage) for _, storage in read if storage is not None}
+        for tensor in made:
+            storage = None if any(tensor is one for one, _ in read) else _storage(tensor)
             if storage is not None and _key(storage) not in memory:
-                self.add([tensor], origins)
+                self._add(storage, origins)
             elif storage is not None:
                 self._views[id(tensor)] = self._views.get(id(tensor), (0, tensor))[0] | origins, tensor
 
@@ -146,11 +162,15 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        origins = self._following.origins((args, kwargs))
-        if origins:
-            self._following.hand_on(result, (args, kwargs), origins)
-            if getattr(func, "__name__", "") in _LEAVING:
-                self._following.left_torch()
+        following, made = self._following, _tensors(result)
+        leaves = getattr(func, "__name__", "") in _LEAVING
+        if following.has_origins and (made or leaves):  # most functions are about shapes and types
+            read = _stored((args, kwargs))
+            origins = following.origins_of(read)
+            if origins:
+                following.hand_on(made, read, origins)
+                if leaves:
+                    following.left_torch()
         return result
 
 
@@ -167,11 +187,12 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         following = self._following
-        origins = following.origins((args, kwargs))
+        read = _stored((args, kwargs)) if following.has_origins or following.drawing else []
+        origins = following.origins_of(read)
         if following.drawing and torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
             origins |= following.drawing
         if origins:
-            following.hand_on(result, (args, kwargs), origins)
+            following.hand_on(_tensors(result), read, origins)
             following.add(_changed(func, args, kwargs), origins)
         return result
 
@@ -188,13 +209,21 @@ def _changed(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
 
 def _tensors(tree: Any) -> list[Tensor]:
     """The tensors in nested lists, tuples and dicts: all that an operation of torch takes or returns."""
+    found: list[Tensor] = []
+    _collect(tree, found)
+    return found
+
+
+def _stored(tree: Any) -> list[Stored]:
+    return [(tensor, _storage(tensor)) for tensor in _tensors(tree)]
+
+
+def _collect(tree: Any, found: list[Tensor]) -> None:
     if isinstance(tree, Tensor):
-        return [tree]
-    if isinstance(tree, dict):
-        tree = tree.values()
-    elif not isinstance(tree, list | tuple):
-        return []
-    return [tensor for item in tree for tensor in _tensors(item)]
+        found.append(tree)
+    elif type(tree) not in _SCALARS and isinstance(tree, _NESTED):
+        for item in tree.values() if isinstance(tree, dict) else tree:
+            _collect(item, found)
 
 
 def _storage(tensor: Tensor) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from ppgrad.core import Plate, Plates, sum_plates
@@ -92,6 +93,14 @@ def members(terms: int) -> Iterator[int]:
         lowest = terms & -terms
         yield lowest.bit_length() - 1
         terms ^= lowest
+
+
+def moved(terms: int, places: Sequence[int]) -> int:
+    """The set with ``places[i]`` for each i of ``terms``."""
+    bits = np.frombuffer(terms.to_bytes((len(places) + 7) // 8, "little"), dtype=np.uint8)
+    table = np.zeros(max(places, default=0) + 1, dtype=np.uint8)
+    table[np.asarray(places, dtype=int)] = np.unpackbits(bits, bitorder="little", count=len(places))
+    return int.from_bytes(np.packbits(table, bitorder="little").tobytes(), "little")
 
 
 def _kinds(want: Wanted, inside: Mapping[Plate, int]) -> list[tuple[int, Plates, Plates]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ppgrad.engine.dependence.dependence import Dependence, Draws, Structure
 from ppgrad.engine.dependence.following import Following, Origins
 from ppgrad.engine.dependence.order import Traced, dependence_of, ordered
-from ppgrad.engine.dependence.sums import members
+from ppgrad.engine.dependence.sums import members, moved
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.handed_over import parts_of
@@ -129,7 +129,7 @@ class Marking(Messenger):
         """The draws that each site's context was computed from, as places of ``sites``."""
         by_bit = self._places(sites)
         return {
-            site.name: sum(1 << by_bit[bit] for bit in members(self.following.origins(site.context)))
+            site.name: moved(self.following.origins(site.context), by_bit)
             for site in sites
             if site.context is not None and len(by_bit) == len(self._origins)
         }
@@ -151,7 +151,7 @@ class Marking(Messenger):
             return order_of(sites, costs)
 
         def draws(origins: Origins) -> Draws:
-            return sum(1 << by_bit[bit] for bit in members(origins))
+            return moved(origins, by_bit)
 
         guided = {site.name: i for i, site in enumerate(sites) if site.in_guide}
         traced = []
