@@ -20,7 +20,7 @@ from ppgrad.core.generators import draws_up_front
 from ppgrad.engine.assignment.assignment import Assignment, Choice
 from ppgrad.engine.checking.first_run import Prepared, check_record_finite, nonfinite_explained, prepare, traces
 from ppgrad.engine.compiling.compiled import Compiled
-from ppgrad.engine.program.fingerprint import Key, Same, kind
+from ppgrad.engine.program.fingerprint import Key, Same, called, kind
 from ppgrad.engine.program.parameters import announce, announce_again, note_left_alone
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.engine.running.executor import Executor
@@ -159,7 +159,7 @@ class Objective(PyroELBO):
         choice = Same(self.estimator), Same(self.sites)
         numbers = self.sizes, self.max_branches, self.vectorize_particles, self.couples_lanes, self.splits_slices
         told = Key((*choice, *numbers, program.structure))
-        key = (model, guide, told, tuple(map(kind, program.leaves)))
+        key = (called(model), called(guide), told, tuple(map(kind, program.leaves)))
         prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale(program)), None)
         if prepared is None:
             self.check(program)
