@@ -21,7 +21,7 @@ from ppgrad.engine.checking.explaining import check_record_finite, nonfinite_exp
 from ppgrad.engine.checking.first_run import Prepared, prepare
 from ppgrad.engine.checking.ordinary_run import traces
 from ppgrad.engine.compiling.compiled import Compiled
-from ppgrad.engine.program.fingerprint import Key, Same, kind
+from ppgrad.engine.program.fingerprint import Key, Same, called, kind
 from ppgrad.engine.program.parameters import note_left_alone, register, register_again
 from ppgrad.engine.program.program import Program, program_of
 from ppgrad.engine.running.executor import Executor
@@ -161,7 +161,7 @@ class Objective(PyroELBO):
         sums = self.sizes, self.couples_lanes, self.splits_slices
         numbers = *sums, self.max_branches, self.vectorize_particles
         choices = Key((Same(self.estimator), Same(self.sites), *numbers, program.structure))
-        key = (model, guide, choices, tuple(map(kind, program.leaves)))
+        key = (called(model), called(guide), choices, tuple(map(kind, program.leaves)))
         prepared = next((known for seen, known in self._prepared if seen == key and not known.is_stale(program)), None)
         if prepared is None:
             self.check(program)

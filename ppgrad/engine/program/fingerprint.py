@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Hashable, Iterator
 from functools import cache
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_structure
 
 from ppgrad.engine.program.program import Program, is_data, tensors_of
 
@@ -51,7 +53,17 @@ def kind(argument: Any) -> Hashable:
     if isinstance(argument, Tensor):
         data = argument.shape, argument.dtype, argument.device
         return id(argument) if argument.requires_grad else data
+    if type(argument) is float:
+        return float  # data, as a tensor is: what it does to the structure is looked at in every run
     return argument.shape if isinstance(argument, np.ndarray) else _of_value(argument)
+
+
+def called(function: Any) -> Any:
+    """What is run: the function itself; of a partial object, which is made anew, its function and what it binds."""
+    if type(function) is not functools.partial:
+        return function
+    bound = (function.args, function.keywords)
+    return called(function.func), tuple(map(kind, tree_leaves(bound))), tree_structure(bound)
 
 
 def settings(objective: object) -> Hashable:
