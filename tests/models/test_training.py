@@ -45,13 +45,13 @@ def test_settings_are_read_and_the_command_line_wins(name: str, load: Load, tmp_
     assert other.final["train/learning_rate"] == 0.125
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_lqr_reaches_its_best(tmp_path: Path) -> None:
     _, weights = train("lqr", tmp_path / "out")
     assert LinearQuadratic().expected_return(weights["policy.gain"], 0.1, 20) >= -18.30
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize("settings", [("simulator=torch",), ("simulator=gymnasium",)], ids="".join)
 def test_cartpole_balances(settings: tuple[str, ...], tmp_path: Path) -> None:
     history, _ = train("cartpole", tmp_path / "out", settings)
@@ -65,14 +65,14 @@ def test_the_ball_clears_the_wall(tmp_path: Path) -> None:
     assert history.metrics["rollout/ep_rew_mean"].tail(30).mean() > 9.3
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_car_reaches_the_goal_more_often(tmp_path: Path) -> None:
     history, _ = train("mountain_car", tmp_path / "out")
     returns = history.metrics["rollout/ep_rew_mean"]
     assert returns.tail(20).mean() > 40 > returns.head(10).mean()
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_pendulum_learns(load: Load) -> None:
     """A part of the settings' steps: pathwise brings the return of 50 steps up, beyond what chance could."""
     module = load("pendulum")
@@ -128,7 +128,7 @@ class Weak(CartPole):
         return super().transition(state, 0.5 + 0.25 * (action.to(state.dtype) - 0.5))
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_both_cartpoles_give_one_learning_curve(load: Load) -> None:
     """Welch's t at several points of the training, and a planted mistake that it finds."""
     theirs = curves(load, None)
