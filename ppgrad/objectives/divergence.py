@@ -53,6 +53,8 @@ class Divergence(JointObjective):
     f-Divergence variational inference; Bamler et al. (2017), Perturbative black box variational inference.
     """
 
+    sums_out = True
+
     def __init__(
         self,
         estimator: Estimator | None = None,

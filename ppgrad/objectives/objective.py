@@ -23,6 +23,7 @@ from ppgrad.engine.compiling.compiled import Compiled
 from ppgrad.engine.program.fingerprint import Key, Same, kind
 from ppgrad.engine.program.parameters import announce, announce_again
 from ppgrad.engine.program.program import Program, program_of
+from ppgrad.engine.running.enumerating import Summing
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.record import Record, Served
 from ppgrad.engine.running.sampler import Sizes
@@ -55,14 +56,11 @@ class Objective(PyroELBO):
             compile it. Other shapes, other settings or other numbers that the program reads compile anew. The
             gradients have the same distribution, and are others under a seed. A word is the name of another
             backend of ``torch.compile``.
-        max_plate_nesting, max_iarange_nesting, strict_enumeration_warning, ignore_jit_warnings,
-            jit_options, retain_graph, tail_adaptive_beta: as in ``pyro.infer.ELBO``. As in
-            ``Trace_ELBO`` only ``max_plate_nesting`` and ``retain_graph`` have an effect here.
+        options: as in ``pyro.infer.ELBO``, of which ``max_plate_nesting`` and ``retain_graph`` have an effect here.
 
     Raises:
         InvalidAssignment: something that is no estimator's instance was given as one.
-        InvalidInput: ``num_particles`` or ``max_branches`` is less than one, there is no such option, or ``compile``
-            names no backend.
+        InvalidInput: ``num_particles`` or ``max_branches`` is below one, or no such option or backend is there.
     """
 
     model_may_draw: ClassVar[bool] = False
@@ -78,13 +76,13 @@ class Objective(PyroELBO):
         max_branches: int = 65536,
         vectorize_particles: bool = True,
         compile: bool | str = False,
-        **pyro_options: Any,
+        **options: Any,
     ):
         for name, value in (("num_particles", num_particles), ("max_branches", max_branches)):
             check_count(type(self), name, value)
-        check_options(type(self), pyro_options)
+        check_options(type(self), options)
         check_compile(type(self).__name__, compile)
-        super().__init__(num_particles=num_particles, **pyro_options)
+        super().__init__(num_particles=num_particles, **options)
         self.vectorize_particles = vectorize_particles
         self.compile = compile
         self.estimator = estimator
@@ -103,6 +101,9 @@ class Objective(PyroELBO):
 
     weighs_guide: ClassVar[bool] = False
     """Whether the costs hold the density of the guide's draws, so that a weight's gradient can be rewritten."""
+
+    sums_out: ClassVar[bool] = False
+    """Whether sites that the model marks ``infer={"enumerate": …}`` and the guide lacks are summed out of it."""
 
     couples_lanes: ClassVar[bool] = False
     """Whether the objective is no sum over costs, so that every draw acts on all of it."""
@@ -164,6 +165,7 @@ class Objective(PyroELBO):
         if prepared is None:
             self.check(program)
             executor = Executor(program, self._assignment(), self.costs, *numbers, discounts=self.discounts)
+            executor.summing = Summing.of(self.max_plate_nesting) if self.sums_out else None
             prepared = replace(prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw), told=told)
             others = [(seen, known) for seen, known in self._prepared if seen != key]
             self._prepared = [(key, prepared), *others][:_REMEMBERED]

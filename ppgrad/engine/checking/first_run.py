@@ -30,9 +30,11 @@ from ppgrad.engine.checking.structure import (
     check_relaxed_path,
     check_structure,
 )
+from ppgrad.engine.checking.summed_out import check_summed_out, plate_nesting, side_by_side_explained
 from ppgrad.engine.program.parameters import announced, ids_of_parameters, named_parameters
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.branches import cannot_relax
+from ppgrad.engine.running.enumerating import PlatesUnknown
 from ppgrad.engine.running.execution import all_random_messages, run, sites_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.followed import Followed, follow
@@ -76,7 +78,13 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
             in the graph.
         Exception: Pyro's own, for mistakes in the program's structure.
     """
-    with aside(), torch.enable_grad(), nonfinite_explained(executor), relaxation_explained(executor.assignment):
+    with (
+        aside(),
+        torch.enable_grad(),
+        side_by_side_explained(executor),
+        nonfinite_explained(executor),
+        relaxation_explained(executor.assignment),
+    ):
         begin: Any = None
 
         def first(sampler: Sampler) -> Followed:
@@ -85,16 +93,17 @@ def prepare(executor: Executor, max_plate_nesting: float, strict: bool, model_ma
             return follow(executor.program, sampler, executor.costs)
 
         sampler, followed = _growing(executor, first)
-        if followed.traces[0] is not None and executor.heed_model(followed.traces[0], followed.asked):
+        if followed.traces[0] is not None and executor.heed_model(followed.traces[0], followed.asked.gradients):
             sampler, followed = _growing(executor, first)
         guide_trace, model_trace = followed.traces
         sites, costs = followed.sites, followed.costs
+        check_summed_out(executor, followed)
         executor.learn(followed.dependence)
         executor.check_branches()
         executor.assignment.check_globs(all_random_messages(guide_trace, model_trace, sampler))
         check_finite(sites, costs)
         check_edges(sites, costs)
-        check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
+        check_structure(guide_trace, model_trace, plate_nesting(executor, max_plate_nesting), model_may_draw)
         missed = check_gradient_paths(sites, costs, strict, dict(executor.assignment.served()))
         check_no_cost_dropped(executor, sampler, (guide_trace, model_trace), missed, strict)
         executor.learn(ask_plates(executor, sampler, followed.traces, sites, followed.dependence, strict))
@@ -279,8 +288,9 @@ def _growing(
             shift,
             uniforms=executor.first_noise(),
             copies=executor.copies,
+            summing=executor.summing,
         )
         try:
             return sampler, runs(sampler)
-        except (GridGrew, SharedNoise, WrittenTo) as more:
+        except (GridGrew, SharedNoise, WrittenTo, PlatesUnknown) as more:
             executor.grow(more)

@@ -16,6 +16,7 @@ from torch.distributions import constraints
 from ppgrad.core import PpgradError, Unsupported
 from ppgrad.core.distributions import element, unvalidated
 from ppgrad.engine.checking.jump_search import Point, jumps
+from ppgrad.engine.running.enumerating import Summing
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.fixed_parameters import Traces, values_drawn
@@ -154,7 +155,7 @@ def _points(
 
 def _downstream(executor: Executor, site: Site, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The sum of all that is downstream of a site, and of its absolute values."""
-    held = _Held(values, site, executor.copies)
+    held = _Held(values, site, executor.copies, executor.summing)
     sites = sites_of(*run(executor.program, held), held)
     costs = executor.costs(sites)
     first = next(i for i, other in enumerate(sites) if other.name == site.name)
@@ -171,9 +172,10 @@ def _downstream(executor: Executor, site: Site, values: Mapping[str, Tensor]) ->
 class _Held(Sampler):
     """Gives each random site the value that it had, and one site another."""
 
-    def __init__(self, values: Mapping[str, Tensor], moved: Site, copies: bool):
+    def __init__(self, values: Mapping[str, Tensor], moved: Site, copies: bool, summing: Summing | None):
         Messenger.__init__(self)
         self.copies, self.given, self.parameters = copies, [], {}
+        self.summing = summing
         self._values = values
         self._moved = moved
         self.drawn: dict[str, Drawn] = {}

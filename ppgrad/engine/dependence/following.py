@@ -46,6 +46,14 @@ _LEAVING = frozenset(
 )
 """Functions of torch that hand a value to Python, or whose result has a shape that depends on values."""
 
+_VALUELESS = frozenset(
+    [
+        *("empty_like", "zeros_like", "ones_like", "full_like"),
+        *("new", "new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full", "new_tensor"),
+    ]
+)
+"""Functions of torch that read the shape, the dtype and the device of their first argument, and not its value."""
+
 _PASSED_OVER = (__name__, "torch.overrides", "torch._tensor", "torch._tensor_str", "torch.utils")
 """Modules through which torch's own functions call each other."""
 
@@ -66,12 +74,14 @@ class Following:
     Attributes:
         drawing: the origin of the draw in progress; 0 for none.
         escapes: ``(draws marked so far, place in the source)`` for each value with an origin that left torch.
+        left: the origins of each of these values, and the place.
     """
 
     def __init__(self) -> None:
         self.drawing: Origins = 0
         self.marked = 0
         self.escapes: list[tuple[int, str]] = []
+        self.left: list[tuple[Origins, str]] = []
         self._known: dict[int, tuple[Origins, Any]] = {}
         self._views: dict[int, tuple[Origins, Tensor]] = {}
 
@@ -123,8 +133,8 @@ class Following:
             elif storage is not None:
                 self._views[id(tensor)] = self._views.get(id(tensor), (0, tensor))[0] | origins, tensor
 
-    def left_torch(self) -> None:
-        """Note that a value with an origin is now in Python's hands, unless a library decides on an error with it."""
+    def left_torch(self, origins: Origins) -> None:
+        """Note that a value with ``origins`` is now in Python's hands, unless a library decides on an error with it."""
         frame = sys._getframe(1)
         while frame.f_back is not None and (
             str(frame.f_globals.get("__name__")).startswith(_PASSED_OVER)
@@ -133,7 +143,9 @@ class Following:
             frame = frame.f_back
         if not str(frame.f_globals.get("__name__")).startswith(_INNER):
             line = traceback.extract_stack(frame, limit=1)[0]
-            self.escapes.append((self.marked, f"{Path(line.filename).name}:{line.lineno} `{(line.line or '')[:80]}`"))
+            place = f"{Path(line.filename).name}:{line.lineno} `{(line.line or '')[:80]}`"
+            self.escapes.append((self.marked, place))
+            self.left.append((origins, place))
 
 
 class _Functions(TorchFunctionMode):
@@ -144,12 +156,16 @@ class _Functions(TorchFunctionMode):
         self._following = following
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        origins = self._following.origins((args, kwargs))
-        if origins:
-            self._following.hand_on(result, (args, kwargs), origins)
-            if getattr(func, "__name__", "") in _LEAVING:
-                self._following.left_torch()
+        leaves = getattr(func, "__name__", "") in _LEAVING
+        try:
+            result = func(*args, **(kwargs or {}))
+        finally:
+            origins = self._following.origins((args, kwargs))
+            if origins and leaves:  # or was to leave, as several values that are no one number
+                self._following.left_torch(origins)
+        read = args[1:] if getattr(func, "__name__", "") in _VALUELESS else args
+        if origins and (read is args or (origins := self._following.origins((read, kwargs)))):
+            self._following.hand_on(result, (read, kwargs), origins)
         return result
 
 
@@ -166,6 +182,8 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         following = self._following
+        if func.__name__.partition(".")[0] in _VALUELESS:
+            args = args[1:]
         origins = following.origins((args, kwargs))
         if following.drawing and torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
             origins |= following.drawing

@@ -25,6 +25,7 @@ from ppgrad.engine.dependence.dependence import Dependence
 from ppgrad.engine.program.parameters import include_registered
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.branches import Run, attach_alternatives
+from ppgrad.engine.running.enumerating import PlatesUnknown, Summing
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.fixed_parameters import stopped_terms
 from ppgrad.engine.running.followed import follow, order_of
@@ -37,6 +38,7 @@ from ppgrad.engine.running.sampler import Branch, GridGrew, Sampler, SharedNoise
 from ppgrad.engine.running.shared_noise import NoiseSite, SubsampledPlate, shared_noise
 from ppgrad.engine.running.site import Site
 from ppgrad.engine.running.stacking import with_lanes
+from ppgrad.engine.running.summed_out import outside_of_sums
 from ppgrad.engine.running.validity import check_run
 
 BRANCHES_AT_ONCE = 4096
@@ -79,6 +81,7 @@ class Executor:
         bounded: the sites whose values may leave the support where distributions cannot check them.
         copies: the program writes into what it draws or hands over, so that sites keep copies.
         own_state: what of it changes from run to run without torch's knowledge, in words; None for nothing.
+        summing: where the values of sites that are summed out of the model lie; None where none is.
     """
 
     program: Program
@@ -101,6 +104,10 @@ class Executor:
     copies: bool = False
     own_state: str | None = None
     dependences: dict[tuple[Any, ...], Dependence] = field(default_factory=dict)
+    summing: Summing | None = None
+
+    def __post_init__(self) -> None:
+        self.costs = outside_of_sums(self.costs)
 
     @property
     def particles(self) -> int:
@@ -160,7 +167,7 @@ class Executor:
         while True:
             try:
                 return self._execute(inputs, state)
-            except (GridGrew, SharedNoise, WrittenTo) as more:
+            except (GridGrew, SharedNoise, WrittenTo, PlatesUnknown) as more:
                 self.grow(more)
                 restore_generators(state)  # what is drawn does not depend on what was learned before
 
@@ -179,7 +186,7 @@ class Executor:
             try:
                 with vectorizable():
                     return [self._record(self._with_alternatives(all_lanes, state))]
-            except (GridGrew, SharedNoise, WrittenTo, PpgradError):
+            except (GridGrew, SharedNoise, WrittenTo, PlatesUnknown, PpgradError):
                 raise
             except Exception as error:
                 if draws_up_front():
@@ -323,6 +330,7 @@ class Executor:
             points,
             bounded,
             self.copies,
+            self.summing,
         )
         if not isinstance(inputs.token, Tensor) and not inputs.replacements:
             return self._recorded(sampler, branch, follows)
@@ -378,8 +386,12 @@ class Executor:
             for name, site in self.grid.sites.items()
         }
 
-    def grow(self, grew: GridGrew | SharedNoise | WrittenTo) -> None:
+    def grow(self, grew: GridGrew | SharedNoise | WrittenTo | PlatesUnknown) -> None:
         """Give a summed-over site the points that it needs, one that shares noise its place in it, or all copies."""
+        if isinstance(grew, PlatesUnknown):
+            assert self.summing is not None
+            self.summing.grow(self.program, grew)
+            return
         if isinstance(grew, WrittenTo):
             self.copies = True
             return

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyro.poutine as poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+from torch.distributions import Distribution, Transform
 
+from ppgrad.core import InvalidProgram
 from ppgrad.engine.dependence.dependence import Dependence, Draws, Structure
 from ppgrad.engine.dependence.following import Following, Origins
 from ppgrad.engine.dependence.order import Traced, dependence_of, ordered
@@ -26,14 +28,14 @@ Traces = tuple[poutine.Trace | None, poutine.Trace]
 class Followed:
     """A run whose values were followed: its traces, its sites with their costs, and what depends on what.
 
-    ``asked`` holds what the model's sites say by ``infer["gradient"]``, which a replayed trace does not keep.
+    ``asked`` holds what the model's sites say, which a replayed trace does not keep.
     """
 
     traces: Traces
     sites: list[Site]
     costs: Sequence[Tensor | None]
     dependence: Dependence
-    asked: Mapping[str, Any]
+    asked: Asked
 
 
 def follow(program: Program, sampler: Sampler, costs: Callable[[Sequence[Site]], Sequence[Tensor | None]]) -> Followed:
@@ -46,23 +48,30 @@ def follow(program: Program, sampler: Sampler, costs: Callable[[Sequence[Site]],
     """
     marking = Marking(sampler)
     with marking.following.active():
-        traces = run(program, sampler, marking)
+        try:
+            traces = run(program, sampler, marking)
+        finally:
+            marking.check_summed_stay()
+        marking.check_summed_visible(traces[1])
         sites = sites_of(*traces, sampler)
         found = costs(sites)
-        return Followed(traces, sites, found, marking.dependence(sites, found), marking.asked.gradients)
+        return Followed(traces, sites, found, marking.dependence(sites, found), marking.asked)
 
 
 class Asked(Messenger):
-    """Remembers ``infer["gradient"]`` of each site of a model."""
+    """Remembers ``infer["gradient"]`` of each site of a model, and the latent sites that it asks to be summed out."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gradients: dict[str, Any] = {}
+        self.enumerated: list[str] = []
 
     def _pyro_sample(self, message: Any) -> None:
         chosen = message["infer"].get("gradient")
         if chosen is not None:
             self.gradients[message["name"]] = chosen
+        if message["infer"].get("enumerate") is not None and not message["is_observed"]:
+            self.enumerated.append(message["name"])
 
 
 class Marking(Messenger):
@@ -79,6 +88,7 @@ class Marking(Messenger):
         self._sampler = sampler
         self._in_model = False
         self._origins: dict[str, Origins] = {}
+        self._summed: dict[str, Origins] = {}
         self._sources: dict[str, Origins] = {}
         self._escapes: dict[str, list[int]] = {}
         self._handed_over: Origins = 0
@@ -100,6 +110,8 @@ class Marking(Messenger):
         if name in self._sampler.drawn and name not in self._origins:
             self._sources[name] = self.following.origins(value)
             self._origins[name] = self.following.mark(value)
+        elif "_enumerate_dim" in message["infer"] and name not in self._summed:
+            self._summed[name] = self.following.mark(value)
         elif self._in_model and not message["is_observed"]:
             self._handed_over |= self.following.origins(value)
 
@@ -113,28 +125,96 @@ class Marking(Messenger):
         places = {site.name: i for i, site in enumerate(sites) if site.name in self._origins and site.is_random}
         if len(places) < len(self._origins):  # a draw that no trace holds
             return order_of(sites, costs)
-        by_bit = [places[name] for name in self._origins]
+        by_bit = {origin.bit_length() - 1: places[name] for name, origin in self._origins.items()}
 
         def draws(origins: Origins) -> Draws:
-            return sum(1 << by_bit[bit] for bit in members(origins))
+            return sum(1 << by_bit[bit] for bit in members(origins) if bit in by_bit)
 
         guided = {site.name: i for i, site in enumerate(sites) if site.in_guide}
         traced = []
         for site, cost, structure in zip(sites, costs, structure_of(sites, costs), strict=True):
             value = self._sources.get(site.name, 0) | self._of_density(site) if site.is_random else 0
             replays = guided.get(site.name) if site.kind == "replayed" else None
-            followed = self._escapes[site.name][0 if site.in_guide else -1] == 0
+            followed = all(self._escapes[name][0 if site.in_guide else -1] == 0 for name in site.members)
             hides = site.is_random and site.name not in self._origins
             of_cost = 0 if cost is None else draws(self.following.origins(cost))
             reads_own = not site.is_replayed_in_closed_form
             traced.append(Traced(structure, draws(value), of_cost, followed, replays, site.in_guide, reads_own, hides))
         return dependence_of(traced, tuple(dict.fromkeys(place for _, place in self.following.escapes)))
 
+    def check_summed_stay(self) -> None:
+        """Raise if the values of a summed-out site, all of them side by side, were handed to Python.
+
+        Raises:
+            InvalidProgram: names the site and the place.
+        """
+        for origins, place in self.following.left:
+            for name, origin in self._summed.items():
+                if origins & origin:
+                    raise InvalidProgram(
+                        f"Site '{name}' is summed out: all of its values stand side by side in one tensor, and the "
+                        f"program makes a Python number of them at {place}. Compute with tensors, as in table[z], "
+                        "Vindex(table)[y, z] or torch.where(z == 1, a, b), or draw the site in the guide."
+                    )
+
+    def check_summed_visible(self, model: poutine.Trace) -> None:
+        """Raise if a site was computed from a summed-out one and does not have its dimension, or may have another's.
+
+        Raises:
+            InvalidProgram: names both.
+        """
+        if not self._summed:
+            return
+        keys = {name: model.nodes[name]["infer"] for name in self._summed}
+        for node in model.nodes.values():
+            if "_dim_to_id" not in node.get("infer", {}):
+                continue
+            seen, sizes = {*node["infer"]["_dim_to_id"].values()}, _sizes(node)
+            origins = self.following.origins([*_tensors_in((node["fn"], node["value"], node["mask"]))])
+            for name, origin in self._summed.items():
+                dim = keys[name]["_enumerate_dim"]
+                if not origins & origin or model.nodes[name]["fn"].enumerate_support(expand=False).shape[0] == 1:
+                    continue
+                if keys[name]["_dim_to_id"][dim] not in seen:
+                    raise InvalidProgram(
+                        f"Site '{node['name']}' depends on the summed-out site '{name}', which pyro.markov has left "
+                        "behind. Write pyro.markov(…, history=…) with as many steps as the site looks back."
+                    )
+                if sizes.get(dim, 1) == 1:
+                    raise InvalidProgram(
+                        f"Site '{node['name']}' was computed from the summed-out site '{name}', and no longer has a "
+                        f"number for each value of it, as after a sum, a mean or a reshape. Keep dimension {dim}, in "
+                        f"which the values stand, or draw '{name}' in the guide."
+                    )
+
     def _of_density(self, site: Site) -> Origins:
         try:
             return self.following.origins(site.density)
         except (NotImplementedError, KeyError):  # as of a flow without an inverse
             return 0
+
+
+def _tensors_in(item: Any) -> Iterator[Tensor]:
+    """The tensors that distributions, transforms, and lists of them are made of."""
+    if isinstance(item, Tensor):
+        yield item
+    elif isinstance(item, Distribution | Transform):
+        yield from _tensors_in([*vars(item).values()])
+    elif isinstance(item, list | tuple):
+        for part in item:
+            yield from _tensors_in(part)
+
+
+def _sizes(node: Mapping[str, Any]) -> dict[int, int]:
+    """The size of each dimension of a site's log density, counted from the right."""
+    fn, value, mask = node["fn"], node["value"], node["mask"]
+    shapes = [fn.batch_shape, value.shape[: value.dim() - len(fn.event_shape)]]
+    shapes += [mask.shape] if isinstance(mask, Tensor) else []
+    sizes: dict[int, int] = {}
+    for shape in shapes:
+        for dim in range(-len(shape), 0):
+            sizes[dim] = max(sizes.get(dim, 1), shape[dim])
+    return sizes
 
 
 def structure_of(sites: Sequence[Site], costs: Sequence[Any]) -> tuple[Structure, ...]:
