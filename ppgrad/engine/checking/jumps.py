@@ -16,7 +16,7 @@ from torch.distributions import constraints
 from ppgrad.core import PpgradError, Unsupported
 from ppgrad.core.distributions import element, unvalidated
 from ppgrad.engine.checking.jump_search import Point, jumps
-from ppgrad.engine.running.enumerating import Summing
+from ppgrad.engine.running.enumerating import PlatesUnknown, Summing
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.fixed_parameters import Traces, values_drawn
@@ -75,7 +75,7 @@ def _jumps_on(ends: Ends, executor: Executor, site: Site, sampler: Sampler, trac
     values = {drawn: value.detach() for drawn, value in values_drawn(traces, sampler).items()}
     try:
         return any(jumps(partial(_points, executor, site, values, *pair), narrow) for pair in ends)
-    except (ValueError, RuntimeError, NotImplementedError, AttributeError):
+    except (ValueError, RuntimeError, NotImplementedError, AttributeError, PlatesUnknown):
         return False  # a density that cannot be had at a value that is held: nothing can be said
 
 

@@ -29,7 +29,7 @@ from ppgrad.engine.running.enumerating import PlatesUnknown, Summing
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.fixed_parameters import stopped_terms
 from ppgrad.engine.running.followed import follow, order_of
-from ppgrad.engine.running.grid import Grid, GridSite
+from ppgrad.engine.running.grid import Grid, GridSite, most_coupled
 from ppgrad.engine.running.handed_over import WrittenTo
 from ppgrad.engine.running.kept import keep
 from ppgrad.engine.running.lanes import LaneTensors, note_of_loop, vectorizable, vectorized
@@ -431,7 +431,7 @@ class Executor:
         listed = ", ".join(f"'{name}' for {count}" for name, count in worst)
         raise TooManyBranches(
             f"The estimators need {self.branches} branches, and max_branches is {self.max_branches}. Most are asked "
-            f"for by {listed}. "
+            f"for by {listed}.{most_coupled(self.grid.sites, self.dependences.values())} "
             "Choose ScoreFunction() for some of them, or raise max_branches."
         )
 
