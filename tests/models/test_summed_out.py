@@ -7,9 +7,11 @@ from types import ModuleType
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import TraceEnum_ELBO
+from pyro.infer import SVI, TraceEnum_ELBO
+from pyro.optim import Adam
 
 import ppgrad
 from ppgrad import ELBO, ScoreFunction
@@ -69,3 +71,38 @@ def test_pyro_finds_the_same_marginals_of_what_was_fitted(load: Load) -> None:
     best = pyro.infer.infer_discrete(problem.model, first_available_dim=-1, temperature=0)
     trace = pyro.poutine.trace(best).get_trace(*problem.args)
     assert all(trace.nodes[f"z_{t}"]["value"].shape == () for t in range(5))
+
+
+def test_classes_of_digits_that_have_none(load: Load) -> None:
+    """The sum over classes, written out: under one seed the same draws, and the same gradient."""
+    module = load("semi_supervised")
+    problem = module.problem(labelled=5, unlabelled=4)
+
+    def written_out(vae: Any, labelled: torch.Tensor, classes: torch.Tensor, unlabelled: torch.Tensor, _: str) -> None:
+        prior = dist.Normal(torch.zeros(module.LATENT), 1.0).to_event(1)
+        with pyro.plate("labelled", len(labelled)):
+            h = pyro.sample("h_labelled", prior)
+            pyro.sample("y_labelled", dist.Categorical(logits=vae.prior), obs=classes)
+            pyro.sample("x_labelled", vae.decode(h, classes), obs=labelled)
+        with pyro.plate("unlabelled", len(unlabelled)):
+            h = pyro.sample("h", prior)
+            terms = [vae.decode(h, torch.tensor(y)).log_prob(unlabelled) for y in range(10)]
+            pyro.factor("x", (torch.stack(terms) + vae.prior.log_softmax(-1).unsqueeze(-1)).logsumexp(0))
+
+    found, wanted = (
+        ppgrad.gradient(ELBO(num_particles=2), model, problem.guide, problem.args, seed=1)
+        for model in (problem.model, written_out)
+    )
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("latent", ["summed", "drawn"])
+def test_digits_are_learned_from_few_labels(load: Load, latent: str) -> None:
+    module = load("semi_supervised")
+    problem = module.problem(labelled=100, unlabelled=100, latent=latent)
+    vae, images, classes = problem.args[0], *module.digits()
+    svi = SVI(problem.model, problem.guide, Adam({"lr": 0.01}), ELBO())
+    for _ in range(100):
+        svi.step(*problem.args)
+    assert module.accuracy(vae, images[200:700], classes[200:700]) > 0.5

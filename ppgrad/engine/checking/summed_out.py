@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from ppgrad.core import InvalidProgram, PpgradError
+from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.enumerating import deepest_plate
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.followed import Followed
+
+_RUNS = 8
+"""How often a program must run with one value of each site before an error is put down to all of them."""
 
 
 def check_summed_out(executor: Executor, followed: Followed) -> None:
@@ -65,9 +68,11 @@ def side_by_side_explained(executor: Executor) -> Iterator[None]:
         ) from error
 
 
-def _runs_one_by_one(program: Any) -> bool:
+def _runs_one_by_one(program: Program) -> bool:
+    """Whether some runs end without an error where every site has one value."""
     try:
-        deepest_plate(program)
+        for _ in range(_RUNS):
+            deepest_plate(program)
     except Exception:
         return False
     return True
