@@ -28,6 +28,7 @@ from ppgrad import (
     VIMCO,
     DisARM,
     Divergence,
+    DReG,
     Enumerate,
     GumbelSoftmax,
     LeaveOneOut,
@@ -277,6 +278,68 @@ def test_exact_gradients_know_sums() -> None:
         torch.testing.assert_close(found[parameter], exact, rtol=1e-4, atol=1e-5)
 
 
+def chain_beside_draws(by_hand: bool, leaves_torch: bool) -> Callable[[], None]:
+    """A chain whose length, and whose data, a draw decides; with ``leaves_torch`` in Python's hands."""
+
+    def model() -> None:
+        logits = parameters({"w": [0.1, -0.4]})["w"]
+        table = torch.stack([logits, -logits])
+        loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
+        b = pyro.sample("b", dist.Bernoulli(0.4))
+        shift = (1.0 if loc.item() > 0 else -1.0) if leaves_torch else 0.0
+        state: Any = None
+        for t in pyro.markov(range(1 + int(b.item()) if leaves_torch else 2)):
+            if by_hand:
+                first = logits.log_softmax(-1)
+                moved = first if state is None else (state.unsqueeze(-1) + table.log_softmax(-1)).logsumexp(0)
+                state = moved + dist.Normal(torch.stack([0 * loc, loc]) + shift + b, 1.0).log_prob(DATA[t])
+            else:
+                fn = dist.Categorical(logits=logits if state is None else table[state])
+                state = pyro.sample(f"z_{t}", fn, infer=PARALLEL)
+                pyro.sample(f"x_{t}", dist.Normal(loc * state + shift + b, 1.0), obs=DATA[t])
+        if by_hand:
+            pyro.factor("x", state.logsumexp(0))
+
+    return model
+
+
+def two_draws() -> None:
+    place = parameters({"p_b": 0.3, "p_l": 0.2, "p_s": -0.3})
+    pyro.sample("loc", dist.Normal(place["p_l"], place["p_s"].exp()))
+    pyro.sample("b", dist.Bernoulli(logits=place["p_b"]))
+
+
+CHANGING: dict[str, Callable[[], Objective]] = {
+    "elbo": lambda: ELBO(num_particles=3),
+    "disarm": lambda: ELBO(sites={"b": DisARM()}, num_particles=2),
+    "grid": lambda: ELBO(sites={"b": Enumerate()}),
+    "bound": lambda: IWELBO(num_importance=3),
+    "doubly reparameterized": lambda: IWELBO(sites={"loc": DReG()}, num_importance=3),
+}
+
+
+@pytest.mark.filterwarnings("ignore::ppgrad.NoGradientPath")
+@pytest.mark.parametrize("leaves_torch", [False, True])
+@pytest.mark.parametrize("name", CHANGING)
+def test_a_chain_whose_length_a_draw_decides(name: str, leaves_torch: bool) -> None:
+    found, wanted = (
+        ppgrad.measure(CHANGING[name](), chain_beside_draws(by_hand, leaves_torch), two_draws, replicates=6, seed=2)
+        for by_hand in (False, True)
+    )
+    for parameter, values in wanted.draws.items():
+        torch.testing.assert_close(found.draws[parameter], values, rtol=1e-4, atol=1e-5)
+
+
+def test_second_derivatives() -> None:
+    found, wanted = (
+        ppgrad.hessian(ELBO(num_particles=2), chain_beside_draws(by_hand, False), two_draws, seed=2)
+        for by_hand in (False, True)
+    )
+    for row, values in wanted.items():
+        for column, value in values.items():
+            torch.testing.assert_close(found[row][column], value, rtol=1e-4, atol=1e-5)
+
+
 def test_it_trains_a_mixture_with_an_autoguide() -> None:
     data = torch.cat([torch.randn(20) * 0.3 - 2.0, torch.randn(20) * 0.3 + 2.0])
 
@@ -319,7 +382,8 @@ def random_steps(seed: int) -> list[Step]:
     for i in range(chance.randint(2, 4)):
         parent = chance.choice([None, *range(i)])
         inside = chance.random() < 0.4 or (parent is not None and steps[parent].in_plate)
-        steps.append(Step(chance.choice([2, 3]), parent, inside, chance.randint(0, 2), chance.random() < 0.3))
+        size = 2 if inside else chance.choice([2, 3])
+        steps.append(Step(size, parent, inside, chance.randint(0, 2), chance.random() < 0.3))
     return steps
 
 
