@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import environments, machine, picture, report
-from benchmarks.programs import discrete_vae, logistic_regression, mlp_policy, replicates, scalar_policy
+from benchmarks.programs import discrete_vae, hidden_markov, logistic_regression, mlp_policy, replicates, scalar_policy
 from benchmarks.timing import Budget, Race, Timing, interleaved
 from benchmarks.ways import EAGER
 
@@ -37,6 +37,7 @@ def races(quick: bool, folder: Path) -> Iterator[Race]:
     yield from mlp_policy.races(quick)
     yield from discrete_vae.races(quick, folder)
     yield from logistic_regression.races(quick, folder)
+    yield from hidden_markov.races(quick)
     yield from replicates.races(quick)
 
 

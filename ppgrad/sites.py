@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,7 @@ def reward(name: str, value: Tensor | np.ndarray | float, *, time: int | None = 
     frames = get_plates() if message["stop"] else message["cond_indep_stack"]
     # What no plate had to broadcast fits them all; where they are as many as dimensions, nothing is left over.
     if message["fn"] is not factor or len(frames) != value.dim() or any(frame.dim is None for frame in frames):
-        _check_shape(name, value, frames)
+        _check_shape(name, value, frames, message["infer"].get("_dim_to_id", ()))
 
 
 def cost(name: str, value: Tensor | np.ndarray | float, *, time: int | None = None) -> None:
@@ -135,13 +135,16 @@ class _Earned(dist.Unit):
         return self.log_factor if value.shape[:-1] == self.batch_shape else super().log_prob(value)
 
 
-def _check_shape(name: str, value: Tensor, frames: Sequence[Any]) -> None:
+def _check_shape(name: str, value: Tensor, frames: Sequence[Any], summed: Collection[int] = ()) -> None:
+    """Raise unless a value fits the plates around it; in the dimensions ``summed`` lie those of summed-out sites."""
     if value.dim() == 0:
         return
     plates = {frame.dim: frame for frame in frames if frame.dim is not None}
     depth = max((-dim for dim in plates), default=0)
     expected = tuple(plates[dim].size if dim in plates else 1 for dim in range(-depth, 0))
-    sizes = value.shape
+    sizes = [1 if i - value.dim() in summed else size for i, size in enumerate(value.shape)]
+    while summed and len(sizes) > depth and sizes[0] == 1:
+        sizes.pop(0)
     fits = len(sizes) <= depth and all(
         size in (1, wanted) for size, wanted in zip(sizes, expected[depth - len(sizes) :], strict=True)
     )

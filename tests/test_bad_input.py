@@ -208,15 +208,6 @@ def test_batched_without_a_plate_gets_pyros_error() -> None:
         ppgrad.gradient(ExpectedReturn(), program)
 
 
-def test_a_model_site_to_be_summed_out_is_not_silently_drawn() -> None:
-    def mixture() -> None:
-        z = pyro.sample("z", dist.Bernoulli(torch.tensor(0.3)), infer={"enumerate": "parallel"})
-        pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(0.5))
-
-    with pytest.raises(InvalidProgram, match=r"'z'.*TraceEnum_ELBO"):
-        ppgrad.gradient(ELBO(), mixture, lambda: None)
-
-
 def test_elbo_without_a_guide() -> None:
     with pytest.raises(InvalidProgram, match="ELBO needs a guide"):
         ppgrad.gradient(ELBO(), model)

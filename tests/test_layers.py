@@ -34,7 +34,8 @@ ENGINE = {
     "program": set(),
     "assignment": set(),
     "dependence": set(),
-    "running": {"program", "assignment", "dependence"},
+    "elimination": set(),
+    "running": {"program", "assignment", "dependence", "elimination"},
     "checking": {"program", "assignment", "dependence", "running"},
     "compiling": {"program", "running"},
 }

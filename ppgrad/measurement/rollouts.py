@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.analysis.arviz import container
-from ppgrad.core import Plates
+from ppgrad.core import Estimator, Plates, SumsOver
 from ppgrad.core.arguments import at_least
 from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.assignment.assignment import Assignment
@@ -20,6 +20,7 @@ from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.lanes import CannotVectorize, LaneTensors, note_of_loop, vectorizable, vectorized
 from ppgrad.engine.running.sampler import Sampler, Sizes
 from ppgrad.engine.running.site import Site
+from ppgrad.estimators import ScoreFunction
 from ppgrad.measurement.gradient import pure
 
 _Run = dict[str, Tensor]
@@ -78,7 +79,7 @@ def rollouts(
 
 def _runs(program: Program, num: int) -> tuple[list[_Run], dict[str, Plates]]:
     """Every run's numbers, by ``group:site``, and the sites' plates."""
-    assignment = Assignment("rollouts", None, None)
+    assignment = Assignment("rollouts", None, _drawn)
     plates: dict[str, Plates] = {}
 
     def sites() -> list[Site]:
@@ -119,6 +120,13 @@ def _runs(program: Program, num: int) -> tuple[list[_Run], dict[str, Plates]]:
         note_of_loop(program.model, error)
         set_random_state(state)
         return [one() for _ in range(num)], plates
+
+
+def _drawn(message: Mapping[str, Any]) -> Estimator | None:
+    """Draws a site that an objective would sum over: a run has one value of it."""
+    infer = message["infer"]
+    sums = infer.get("enumerate") is not None or isinstance(infer.get("gradient"), SumsOver)
+    return ScoreFunction() if sums else None
 
 
 def _dims(name: str, ndim: int, plates: Plates) -> list[str]:

@@ -54,6 +54,7 @@ class Divergence(JointObjective):
     """
 
     shares_data = True
+    sums_out = True
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ppgrad.core import Estimator, InvalidProgram
+from ppgrad.core import Estimator
 from ppgrad.core.arguments import flag
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.site import Site
@@ -30,6 +30,10 @@ class ELBO(Objective):
     the guide draws after it: p(z | …) may then depend on what was drawn from z.
     (``pyro.infer.TraceMeanField_ELBO`` warns, and is biased.)
 
+    Sites that the model marks ``infer={"enumerate": "parallel"}`` and the guide lacks are summed out of p(x, z), by
+    variable elimination: as ``pyro.infer.TraceEnum_ELBO`` does, plates and ``pyro.markov`` included, beside any
+    estimator at the sites that the guide draws. No estimator serves them.
+
     Args:
         estimator: serves every site that nothing else chooses for.
         analytic_kl: take divergences in closed form where there are any.
@@ -43,6 +47,7 @@ class ELBO(Objective):
     """
 
     weighs_guide = True
+    sums_out = True
 
     def __init__(self, estimator: Estimator | None = None, *, analytic_kl: bool = False, **options: Any):
         flag("ELBO", "analytic_kl", analytic_kl)
@@ -65,11 +70,6 @@ def _closed(site: Site, divergence: Tensor) -> Tensor | None:
 
 def _cost(site: Site, all_orders: bool) -> Tensor | None:
     if not site.in_guide:
-        if site.is_random and site.infer.get("enumerate"):
-            raise InvalidProgram(
-                f"Site '{site.name}' of the model has infer['enumerate'] and is not in the guide. Summing it out of "
-                "the likelihood is what pyro.infer.TraceEnum_ELBO does; here, draw it in the guide."
-            )
         return -site.log_prob
     if site.kind == "reward":
         return -site.log_prob

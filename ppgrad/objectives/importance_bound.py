@@ -48,6 +48,7 @@ class ImportanceBound(LogMeanExp):
 
     weighs_guide = True
     shares_data = True
+    sums_out = True
 
     def __init__(self, estimator: Estimator | None = None, *, per: Per = None, **options: Any):
         if per not in ("slice", "joint", None):

@@ -24,6 +24,7 @@ from ppgrad.engine.compiling.compiled import Compiled
 from ppgrad.engine.program.fingerprint import Key, Same, called, kind
 from ppgrad.engine.program.parameters import note_left_alone, register, register_again
 from ppgrad.engine.program.program import Program, program_of
+from ppgrad.engine.running.enumerating import Summing
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.knowledge import Knowledge
 from ppgrad.engine.running.record import Record, Served
@@ -58,14 +59,11 @@ class Objective(PyroELBO):
             compile it. Other shapes, other settings or other numbers that the program reads compile anew. The
             gradients have the same distribution, and are others under a seed. A word is the name of another
             backend of ``torch.compile``.
-        max_plate_nesting, max_iarange_nesting, strict_enumeration_warning, ignore_jit_warnings,
-            jit_options, retain_graph, tail_adaptive_beta: as in ``pyro.infer.ELBO``. As in
-            ``Trace_ELBO`` only ``max_plate_nesting`` and ``retain_graph`` have an effect here.
+        options: as in ``pyro.infer.ELBO``, of which ``max_plate_nesting`` and ``retain_graph`` have an effect here.
 
     Raises:
         InvalidAssignment: something that is no estimator's instance was given as one.
-        InvalidInput: ``num_particles`` or ``max_branches`` is less than one, there is no such option, or ``compile``
-            names no backend.
+        InvalidInput: ``num_particles`` or ``max_branches`` is below one, or no such option or backend is there.
     """
 
     model_may_draw: ClassVar[bool] = False
@@ -81,17 +79,16 @@ class Objective(PyroELBO):
         max_branches: int = 65536,
         vectorize_particles: bool = True,
         compile: bool | str = False,
-        **pyro_options: Any,
+        **options: Any,
     ):
         for name, value in (("num_particles", num_particles), ("max_branches", max_branches)):
             check_count(type(self), name, value)
-        check_options(type(self), pyro_options)
+        check_options(type(self), options)
         check_compile(type(self).__name__, compile)
-        super().__init__(num_particles=num_particles, **pyro_options)
+        super().__init__(num_particles=num_particles, **options)
         self.vectorize_particles = vectorize_particles
         self.compile = compile
-        self.estimator = estimator
-        self.sites = sites
+        self.estimator, self.sites = estimator, sites
         self.strict = strict
         self.max_branches = max_branches
         self.memory: dict[str, Memory] = {}
@@ -105,6 +102,9 @@ class Objective(PyroELBO):
 
     weighs_guide: ClassVar[bool] = False
     """Whether the costs hold the density of the guide's draws, so that a weight's gradient can be rewritten."""
+
+    sums_out: ClassVar[bool] = False
+    """Whether sites that the model marks ``infer={"enumerate": …}`` and the guide lacks are summed out of it."""
 
     couples_lanes: ClassVar[bool] = False
     """Whether the objective is no sum over costs, so that every draw acts on all of it."""
@@ -167,6 +167,7 @@ class Objective(PyroELBO):
             self.check(program)
             setup = Setup(self._assignment(), self.costs, self.discounts, *sums)
             executor = Executor(program, setup, Knowledge(self.max_branches), self.vectorize_particles)
+            executor.summing = Summing.of(self.max_plate_nesting) if self.sums_out else None
             prepared = prepare(executor, self.max_plate_nesting, self.strict, self.model_may_draw, choices)
             self._prepared = [(key, prepared), *(pair for pair in self._prepared if pair[0] != key)][:_REMEMBERED]
         prepared.executor.program = program
@@ -265,8 +266,7 @@ class Objective(PyroELBO):
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Pyro's hook for one pair of traces: the model's, the guide's."""
-        guide_trace, model_trace = traces(self.prepare(model, guide, args, kwargs).executor)
-        return model_trace, guide_trace
+        return traces(self.prepare(model, guide, args, kwargs).executor)[::-1]
 
     def learned(self) -> dict[str, Any]:
         """What training has taught the objective, as plain containers: all that `relearn` needs."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import arviz
 import numpy as np
 import pyro
@@ -10,6 +13,7 @@ import pytest
 import torch
 
 import ppgrad
+from ppgrad import Enumerate
 from ppgrad.testing.problems import parameters
 
 
@@ -78,3 +82,15 @@ def test_observed_sites_and_numpy_rewards() -> None:
     found = ppgrad.rollouts(program, num=8)
     np.testing.assert_allclose(found["rollouts"]["r"].values, np.sin(found["rollouts"]["x"].values), rtol=1e-5)
     assert "y" in found["rollouts_log_prob"]
+
+
+@pytest.mark.parametrize("infer", [{"enumerate": "parallel"}, {"enumerate": "sequential"}, {"gradient": Enumerate()}])
+def test_a_site_that_is_to_be_summed_has_one_value_in_a_run(infer: dict[str, Any]) -> None:
+    def program() -> None:
+        with pyro.plate("n", 3):
+            z = pyro.sample("z", dist.Bernoulli(0.4), infer=infer)
+            ppgrad.reward("r", z)
+
+    found = ppgrad.rollouts(program, num=500)["rollouts"]
+    assert found["z"].shape == (2, 250, 3)
+    assert abs(float(found["z"].mean()) - 0.4) < 5 * math.sqrt(0.24 / 1500)

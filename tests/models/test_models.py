@@ -48,7 +48,11 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("lqr", {"gain": (1.0, 2.0), "std": 0.3, "horizon": 4, "episodes": 3}),
     ("ball_with_wall", {}),
     ("ball_with_wall", {"mean": 1.2, "std": 0.3, "episodes": 2}),
+    ("hidden_markov", {"latent": "drawn", "steps": 3}),
+    ("gaussian_mixture", {}),
+    ("gaussian_mixture", {"latent": "drawn", "data": 4}),
 ]
+NOT_PATHWISE = ("step_reward", "random_walk", "discrete_chain", "ball_with_wall", "hidden_markov")
 # Programs that run in a loop, or on much data: fewer replicates.
 REPLICATES = {"random_walk": 400, "logistic_regression": 2000}
 QUADRATURE: list[tuple[str, dict[str, Any]]] = [
@@ -65,6 +69,10 @@ QUADRATURE: list[tuple[str, dict[str, Any]]] = [
     ("discrete_chain", {"depth": 1}),
     ("discrete_chain", {"depth": 2}),
     ("discrete_chain", {"depth": 4, "elements": 2}),
+    ("hidden_markov", {"steps": 30, "states": 4}),
+    ("hidden_markov", {"latent": "drawn", "steps": 3}),
+    ("gaussian_mixture", {"data": 3}),
+    ("gaussian_mixture", {"latent": "drawn", "data": 4}),
 ]
 
 
@@ -87,7 +95,7 @@ def test_mean_of_replicates_is_exact(load: Load, name: str, settings: dict[str, 
     problem = load(name).problem(**settings)
     cases = conformance_cases([ScoreFunction(), ScoreFunction(LeaveOneOut()), Pathwise()], {name: problem})
     assert [case.estimator for case in cases][:2] == [ScoreFunction(), ScoreFunction(LeaveOneOut())]
-    assert (len(cases) == 3) == (name not in ("step_reward", "random_walk", "discrete_chain", "ball_with_wall"))
+    assert (len(cases) == 3) == (name not in NOT_PATHWISE)
     for case in cases:
         check_mean(case, SUITE_FAILURE_RATE / 1000, REPLICATES.get(name, 20_000))
         check_pure(case)

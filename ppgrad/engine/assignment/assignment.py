@@ -79,6 +79,12 @@ class Assignment:
         chosen = self._from_sites(message["name"], message)
         return self._default if chosen is None else chosen
 
+    def is_chosen(self, message: Mapping[str, Any]) -> bool:
+        """Whether the site itself, or ``sites``, says how it is to be served."""
+        infer = message["infer"]
+        asked = any(infer.get(key) is not None for key in ("gradient", "enumerate"))
+        return asked or message["name"] in self._from_model or self._from_sites(message["name"], message) is not None
+
     def _resolve(self, message: Mapping[str, Any], info: SiteInfo, as_noise: bool) -> Estimator | None:
         name, infer = info.name, message["infer"]
         check_keys(name, infer)

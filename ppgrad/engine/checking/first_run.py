@@ -26,6 +26,7 @@ from ppgrad.engine.checking.structure import (
     check_relaxed_path,
     check_structure,
 )
+from ppgrad.engine.checking.summed_out import check_summed_out, plate_nesting, side_by_side_explained
 from ppgrad.engine.program.parameters import ids_of_parameters, left_alone, named_parameters, registered_in
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.execution import all_random_messages, sites_of
@@ -86,6 +87,7 @@ def prepare(
     with (
         other_draws(),
         torch.enable_grad(),
+        side_by_side_explained(executor),
         nonfinite_explained(executor),
         relaxation_explained(executor.setup.assignment),
     ):
@@ -98,11 +100,14 @@ def prepare(
 
         sampler, followed = until_it_fits(executor, first)
         guide_trace, model_trace = followed.traces
-        if guide_trace is not None and executor.setup.assignment.heed_model(guide_trace.nodes, followed.asked):
+        if guide_trace is not None and executor.setup.assignment.heed_model(
+            guide_trace.nodes, followed.asked.gradients
+        ):
             executor.known.grid, executor.known.noises = Grid({}, {}), {}  # of other estimators
             sampler, followed = until_it_fits(executor, first)
             guide_trace, model_trace = followed.traces
         sites, costs = followed.sites, followed.costs
+        check_summed_out(executor, followed)
         executor.known.learn(followed.dependence)
         check_contexts(followed)
         check_reads(followed, strict)
@@ -110,7 +115,7 @@ def prepare(
         _check_globs(executor, all_random_messages(guide_trace, model_trace, sampler))
         check_finite(sites, costs)
         check_edges(sites, costs)
-        check_structure(guide_trace, model_trace, max_plate_nesting, model_may_draw)
+        check_structure(guide_trace, model_trace, plate_nesting(executor, max_plate_nesting), model_may_draw)
         missed = check_gradient_paths(sites, costs, strict, dict(executor.setup.assignment.served()))
         check_no_cost_dropped(executor, sampler, (guide_trace, model_trace), missed, strict)
         executor.known.learn(ask_plates(executor, sampler, followed.traces, sites, followed.dependence, strict))

@@ -70,6 +70,6 @@ class HeldRuns:
     def run(self, moved: Mapping[str, Tensor]) -> tuple[list[Site], Sequence[Tensor | None]]:
         """The sites of a run in which the draws of ``moved`` have other values, and the cost of each."""
         with undisturbed(), pyro.validation_enabled(False):
-            held = Again({**self.values, **moved}, self._sampler.drawn, self._sampler.copies)
+            held = Again({**self.values, **moved}, self._sampler.drawn, self._sampler.copies, self._sampler.summing)
             sites = sites_of(*run(self._executor.program, held), held)
             return sites, self._executor.setup.costs(sites)

@@ -18,6 +18,7 @@ from ppgrad.core import PpgradError, Unsupported
 from ppgrad.core.distributions import element, unvalidated
 from ppgrad.engine.checking.jump_search import Point, jumps
 from ppgrad.engine.checking.rerun_errors import log_rerun_error
+from ppgrad.engine.running.enumerating import PlatesUnknown, Summing
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.fixed_parameters import Traces, values_drawn
@@ -78,7 +79,7 @@ def _jumps_on(ends: Ends, executor: Executor, site: Site, sampler: Sampler, trac
     values = {drawn: value.detach() for drawn, value in values_drawn(traces, sampler).items()}
     try:
         return any(jumps(partial(_points, executor, site, values, *pair), narrow) for pair in ends)
-    except (ValueError, RuntimeError, AttributeError) as error:  # a density cannot be had at a value that is held
+    except (ValueError, RuntimeError, AttributeError, PlatesUnknown) as error:  # no density at a value that is held
         log_rerun_error(f"It is not known whether the cost jumps as site '{site.name}' moves", error)
         return False
 
@@ -160,7 +161,7 @@ def _points(
 
 def _downstream(executor: Executor, site: Site, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The sum of all that is downstream of a site, and of its absolute values."""
-    held = _Held(values, site, executor.known.copies)
+    held = _Held(values, site, executor.known.copies, executor.summing)
     sites = sites_of(*run(executor.program, held), held)
     costs = executor.setup.costs(sites)
     first = next(i for i, other in enumerate(sites) if other.name == site.name)
@@ -177,9 +178,10 @@ def _downstream(executor: Executor, site: Site, values: Mapping[str, Tensor]) ->
 class _Held(Sampler):
     """Gives each random site the value that it had, and one site another."""
 
-    def __init__(self, values: Mapping[str, Tensor], moved: Site, copies: bool):
+    def __init__(self, values: Mapping[str, Tensor], moved: Site, copies: bool, summing: Summing | None):
         Messenger.__init__(self)
         self.copies, self.given, self.parameters = copies, [], {}
+        self.summing = summing
         self._values = values
         self._moved = moved
         self.drawn: dict[str, Drawn] = {}

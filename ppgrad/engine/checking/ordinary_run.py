@@ -8,6 +8,7 @@ from typing import TypeVar
 import pyro.poutine as poutine
 from torch import Tensor
 
+from ppgrad.engine.running.enumerating import PlatesUnknown
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.executor import Executor
 from ppgrad.engine.running.handed_over import WrittenTo
@@ -56,8 +57,9 @@ def until_it_fits(
             shift,
             uniforms=executor.first_noise(),
             copies=executor.known.copies,
+            summing=executor.summing,
         )
         try:
             return sampler, runs(sampler)
-        except (GridTooSmall, SharedNoise, WrittenTo) as more:
-            executor.known.grow(more)
+        except (GridTooSmall, SharedNoise, WrittenTo, PlatesUnknown) as more:
+            executor.grow(more)

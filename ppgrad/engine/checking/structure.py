@@ -79,7 +79,7 @@ def check_edges(sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:
             density of draws that are cut off at the edge of their support is a cost.
     """
     for site, cost in zip(sites, costs, strict=True):
-        if site.kind != "draw":
+        if site.kind not in ("draw", "enumerated"):
             continue
         edge = moving_edge(site.fn)
         if edge is not None:

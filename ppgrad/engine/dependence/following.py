@@ -46,6 +46,14 @@ _LEAVING = frozenset(
 )
 """Functions of torch that hand a value to Python, or whose result has a shape that depends on values."""
 
+_VALUELESS = frozenset(
+    [
+        *("empty_like", "zeros_like", "ones_like", "full_like"),
+        *("new", "new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full", "new_tensor"),
+    ]
+)
+"""Functions of torch that read the shape, the dtype and the device of their first argument, and not its value."""
+
 _PASSED_OVER = (__name__, "torch.overrides", "torch._tensor", "torch._tensor_str", "torch.utils")
 """Modules through which torch's own functions call each other."""
 
@@ -74,12 +82,14 @@ class Following:
     Attributes:
         drawing: the origin of the draw in progress; 0 for none.
         escapes: ``(draws marked so far, place in the source)`` for each value with an origin that left torch.
+        left: the origins of each of these values, and the place.
     """
 
     def __init__(self) -> None:
         self.drawing: Origins = 0
         self.marked = 0
         self.escapes: list[tuple[int, str]] = []
+        self.left: list[tuple[Origins, str]] = []
         self._known: dict[int, tuple[Origins, Any]] = {}
         self._views: dict[int, tuple[Origins, Tensor]] = {}
 
@@ -140,8 +150,8 @@ class Following:
             elif storage is not None:
                 self._views[id(tensor)] = self._views.get(id(tensor), (0, tensor))[0] | origins, tensor
 
-    def left_torch(self) -> None:
-        """Note that a value with an origin is now in Python's hands, unless a library decides on an error with it."""
+    def left_torch(self, origins: Origins) -> None:
+        """Note that a value with ``origins`` is now in Python's hands, unless a library decides on an error with it."""
         frame = sys._getframe(1)
         while frame.f_back is not None and (
             str(frame.f_globals.get("__name__")).startswith(_PASSED_OVER)
@@ -150,7 +160,9 @@ class Following:
             frame = frame.f_back
         if not str(frame.f_globals.get("__name__")).startswith(_INNER):
             line = traceback.extract_stack(frame, limit=1)[0]
-            self.escapes.append((self.marked, f"{Path(line.filename).name}:{line.lineno} `{(line.line or '')[:80]}`"))
+            place = f"{Path(line.filename).name}:{line.lineno} `{(line.line or '')[:80]}`"
+            self.escapes.append((self.marked, place))
+            self.left.append((origins, place))
 
 
 class _Functions(TorchFunctionMode):
@@ -161,16 +173,20 @@ class _Functions(TorchFunctionMode):
         self._following = following
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        following, made = self._following, _tensors(result)
-        leaves = getattr(func, "__name__", "") in _LEAVING
-        if following.has_origins and (made or leaves):  # most functions are about shapes and types
-            read = _stored((args, kwargs))
+        name, following = getattr(func, "__name__", ""), self._following
+        try:
+            result = func(*args, **(kwargs or {}))
+        finally:
+            if name in _LEAVING and following.has_origins:  # or was to leave, as several values that are no one number
+                origins = following.origins((args, kwargs))
+                if origins:
+                    following.left_torch(origins)
+        made = _tensors(result)
+        if following.has_origins and made:  # most functions are about shapes and types
+            read = _stored((args[1:] if name in _VALUELESS else args, kwargs))
             origins = following.origins_of(read)
             if origins:
                 following.hand_on(made, read, origins)
-                if leaves:
-                    following.left_torch()
         return result
 
 
@@ -187,7 +203,8 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         following = self._following
-        read = _stored((args, kwargs)) if following.has_origins or following.drawing else []
+        values = args[1:] if func.__name__.partition(".")[0] in _VALUELESS else args
+        read = _stored((values, kwargs)) if following.has_origins or following.drawing else []
         origins = following.origins_of(read)
         if following.drawing and torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
             origins |= following.drawing

@@ -14,6 +14,7 @@ from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.handed_over import HandedOver, WrittenTo, version_of
 from ppgrad.engine.running.sampler import Sampler
 from ppgrad.engine.running.site import Drawn, Kind, Site
+from ppgrad.engine.running.summed_out import with_sums
 from ppgrad.estimators import ScoreFunction
 
 
@@ -37,13 +38,15 @@ def run(
     """
     looks = sampler.copies or watching is not None
     with sampler, HandedOver(sampler.copies).checked() if looks else nullcontext(), watching or nullcontext():
-        traces = _traces(program, watching)
+        traces = _traces(program, sampler, watching)
     if not sampler.copies and any(version_of(tensor) != version for tensor, version in sampler.given):
         raise WrittenTo
     return traces
 
 
-def _traces(program: Program, watching: Watching | None) -> tuple[poutine.Trace | None, poutine.Trace]:
+def _traces(
+    program: Program, sampler: Sampler, watching: Watching | None
+) -> tuple[poutine.Trace | None, poutine.Trace]:
     args, kwargs = program.args, program.kwargs
     if program.guide is None:
         return None, poutine.trace(program.model).get_trace(*args, **kwargs)
@@ -56,16 +59,20 @@ def _traces(program: Program, watching: Watching | None) -> tuple[poutine.Trace 
     if watching is not None:
         watching.start_model()
     model = program.model if watching is None else watching.asked(program.model)
+    if sampler.summing is not None:
+        model = sampler.summing.enumerating(guide_trace.nodes)(model)
     replayed = poutine.replay(model, trace=guide_trace)
     return guide_trace, poutine.trace(replayed).get_trace(*args, **kwargs)
 
 
 def sites_of(guide_trace: poutine.Trace | None, model_trace: poutine.Trace, sampler: Sampler) -> list[Site]:
     """The sample sites of a run in program order: the guide's, then the model's."""
-    return [
+    sites = [
         *([] if guide_trace is None else _sites(guide_trace, sampler, True, {})),
         *_sites(model_trace, sampler, False, {} if guide_trace is None else guide_trace.nodes),
     ]
+    nesting = None if sampler.summing is None else sampler.summing.nesting
+    return sites if nesting is None else with_sums(sites, model_trace, nesting)
 
 
 def _sites(trace: poutine.Trace, sampler: Sampler, in_guide: bool, replayed: Mapping[str, Any]) -> Iterator[Site]:
@@ -82,6 +89,8 @@ def _sites(trace: poutine.Trace, sampler: Sampler, in_guide: bool, replayed: Map
             kind = "observed"
         elif name in replayed:
             kind = "replayed"
+        elif node["infer"].get("_enumerate_dim") is not None:
+            kind = "enumerated"
         elif name in sampler.drawn:
             drawn = sampler.drawn[name]
             kind = "noise" if drawn.estimator is None else "draw"

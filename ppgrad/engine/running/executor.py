@@ -18,6 +18,7 @@ from ppgrad.core.generators import draws_up_front, generator_state, restore_gene
 from ppgrad.engine.program.parameters import include_registered
 from ppgrad.engine.program.program import Program
 from ppgrad.engine.running.branches import Run, attach_alternatives
+from ppgrad.engine.running.enumerating import PlatesUnknown, Summing
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.fixed_parameters import stopped_terms
 from ppgrad.engine.running.followed import follow
@@ -50,6 +51,7 @@ class Executor:
         together: densities that are alike are evaluated in one call; False to see the gradient of each.
         max_looped: the most grid points to go through in a loop; None for any number.
         parameters: by name, as the first run has met them.
+        summing: where the values of sites that are summed out of the model lie; None where none is.
     """
 
     program: Program
@@ -59,6 +61,7 @@ class Executor:
     together: bool = True
     max_looped: int | None = None
     parameters: dict[str, Tensor] = field(default_factory=dict)
+    summing: Summing | None = None
 
     @property
     def particles(self) -> int:
@@ -113,8 +116,8 @@ class Executor:
         while True:
             try:
                 return self._execute(inputs, state)
-            except (GridTooSmall, SharedNoise, WrittenTo) as more:
-                self.known.grow(more)
+            except (GridTooSmall, SharedNoise, WrittenTo, PlatesUnknown) as more:
+                self.grow(more)
                 restore_generators(state)  # what is drawn does not depend on what was learned before
 
     def _execute(self, inputs: Inputs, state: Any) -> list[Record]:
@@ -131,7 +134,7 @@ class Executor:
             try:
                 with vectorizable():
                     return [self._record(self._with_alternatives(all_lanes, state))]
-            except (GridTooSmall, SharedNoise, WrittenTo, PpgradError):
+            except (GridTooSmall, SharedNoise, WrittenTo, PlatesUnknown, PpgradError):
                 raise
             except Exception as error:
                 if draws_up_front():
@@ -233,19 +236,8 @@ class Executor:
         unchecked = branch is None and (isinstance(inputs.token, Tensor) or draws_up_front())
         bounded = known.bounded if unchecked else frozenset()
         shift = own.get("shift")
-        sampler = Sampler(
-            setup.assignment,
-            setup.sizes,
-            index,
-            None,
-            branch,
-            shift,
-            inputs.memory,
-            noise,
-            points,
-            bounded,
-            known.copies,
-        )
+        given = setup.assignment, setup.sizes, index, None, branch, shift, inputs.memory, noise
+        sampler = Sampler(*given, points, bounded, known.copies, self.summing)
         if not isinstance(inputs.token, Tensor) and not inputs.replacements:
             return self._recorded(sampler, branch, follows)
         with LaneTensors(inputs.token, inputs.replacements) as mode:
@@ -284,6 +276,13 @@ class Executor:
 
     def _noise(self) -> dict[str, Tensor]:
         return shared_noise(self.known.noises, self.particles, self.setup.sizes.num_importance)
+
+    def grow(self, missing: GridTooSmall | SharedNoise | WrittenTo | PlatesUnknown) -> None:
+        """Make room for what a run was lacking."""
+        if isinstance(missing, PlatesUnknown) and self.summing is not None:
+            self.summing.grow(self.program, missing)
+        elif not isinstance(missing, PlatesUnknown):
+            self.known.grow(missing)
 
     def first_noise(self) -> dict[str, Tensor]:
         """The noise of one particle at every site that shares it."""

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from ppgrad.core import Unsupported
 from ppgrad.core.distributions import without_mask
 from ppgrad.engine.program.program import Program
+from ppgrad.engine.running.enumerating import Summing
 from ppgrad.engine.running.execution import run, sites_of
 from ppgrad.engine.running.sampler import Sampler
 from ppgrad.engine.running.site import Drawn, Site
@@ -44,8 +45,9 @@ def _stopped(arg: Any) -> Any:
 class Again(Sampler):
     """Gives each random site a value that is known, its graph included; ``drawn`` says how they were drawn."""
 
-    def __init__(self, values: Mapping[str, Tensor], drawn: Mapping[str, Drawn], copies: bool):
+    def __init__(self, values: Mapping[str, Tensor], drawn: Mapping[str, Drawn], copies: bool, summing: Summing | None):
         Messenger.__init__(self)
+        self.summing = summing
         self.copies, self.given, self.parameters = copies, [], {}
         self._values = values
         self.drawn = dict(drawn)
@@ -75,7 +77,7 @@ def stopped_terms(
     values = values_drawn(traces, sampler)
     for site in sites_of(*traces, sampler):
         _check_weighs(site)
-    again = Again(values, dict.fromkeys(sampler.drawn, Drawn(None, {})), sampler.copies)
+    again = Again(values, dict.fromkeys(sampler.drawn, Drawn(None, {})), sampler.copies, sampler.summing)
     with StoppedParameters():
         sites = sites_of(*run(program, again), again)
         terms = []

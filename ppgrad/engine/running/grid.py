@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ppgrad.core import Plates
 from ppgrad.engine.dependence.dependence import Dependence
+from ppgrad.engine.dependence.sums import members
 
 
 @dataclass(frozen=True)
@@ -118,3 +119,16 @@ def _never_together(names: Sequence[str], known: Iterable[Dependence]) -> set[fr
             both = [name for i, name in there if reaching >> i & 1]
             together |= {frozenset((a, b)) for k, a in enumerate(both) for b in both[:k]}
     return seen - together
+
+
+def most_coupled(sites: Mapping[str, GridSite], known: Iterable[Dependence]) -> str:
+    """Which cost depends on the most joint values, and on which summed-over sites: a sentence, or nothing."""
+    worst, found = 1, ""
+    for dependence in known:
+        for cost, reaching in zip(dependence.sites, dependence.reaching_cost, strict=True):
+            names = [dependence.sites[i].name for i in members(reaching) if dependence.sites[i].name in sites]
+            joint = math.prod(sites[name].points for name in names)
+            if cost.has_cost and len(names) > 1 and joint > worst:
+                listed = ", ".join(f"'{name}'" for name in names[:3]) + (", …" if len(names) > 3 else "")
+                worst, found = joint, f" The cost '{cost.name}' depends on {len(names)} of them together: {listed}."
+    return found

@@ -28,7 +28,7 @@ def keep(sites: Sequence[Site], costs: Sequence[Tensor | None], together: bool) 
 
 def _kept(site: Site, cost: Tensor | None) -> dict[str, Any]:
     tensors: dict[str, Any] = {} if cost is None else {"cost": _at_least_single(cost)}
-    if site.kind == "reward" and not site.infer.get("predicted"):
+    if site.kind == "reward" and not site.is_in_sum and not site.infer.get("predicted"):
         tensors["reward"] = _at_least_single(site.reward.detach())
     if site.is_random and site.active is not None:
         tensors["active"] = site.active.expand(site.fn.batch_shape)

@@ -9,7 +9,7 @@ from ppgrad.core import TooManyBranches
 from ppgrad.engine.dependence.dependence import Dependence
 from ppgrad.engine.running.branches import Run
 from ppgrad.engine.running.followed import order_of
-from ppgrad.engine.running.grid import Grid, GridSite
+from ppgrad.engine.running.grid import Grid, GridSite, most_coupled
 from ppgrad.engine.running.handed_over import WrittenTo
 from ppgrad.engine.running.sampler import GridTooSmall, SharedNoise
 from ppgrad.engine.running.shared_noise import NoiseSite, SubsampledPlate
@@ -84,7 +84,7 @@ class Knowledge:
         listed = ", ".join(f"'{name}' for {count}" for name, count in worst)
         raise TooManyBranches(
             f"The estimators need {self.branches} branches, and max_branches is {self.max_branches}. Most are asked "
-            f"for by {listed}. "
+            f"for by {listed}.{most_coupled(self.grid.sites, self.dependences.values())} "
             "Choose ScoreFunction() for some of them, or raise max_branches."
         )
 

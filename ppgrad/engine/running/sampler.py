@@ -14,6 +14,7 @@ from torch import Tensor
 from ppgrad.core import Estimator, InvalidAssignment, Memory, Plates, Sample, SharesNoise, SumsOver, Tunes, Unsupported
 from ppgrad.core.distributions import is_deterministic, likeliest_where, unvalidated
 from ppgrad.engine.assignment.assignment import Assignment
+from ppgrad.engine.running.enumerating import Summing
 from ppgrad.engine.running.handed_over import version_of
 from ppgrad.engine.running.shared_noise import NoiseSite, SubsampledPlate, noise_site
 from ppgrad.engine.running.site import PLAIN, Drawn, site_info
@@ -85,9 +86,11 @@ class Sampler(Messenger):
         watch: is shown each site's name and distribution before anything is drawn from it.
         bounded: the sites whose density is to be −∞ outside of its support, since nothing else looks.
         copies: the program writes into what it draws or hands over, so that sites keep copies.
+        summing: where sites of the model that ask for it are summed out; None where they are not.
     """
 
     bounded: frozenset[str] = frozenset()
+    summing: Summing | None = None
 
     def __init__(
         self,
@@ -102,11 +105,13 @@ class Sampler(Messenger):
         points: Mapping[str, int] | None = None,
         bounded: frozenset[str] = frozenset(),
         copies: bool = False,
+        summing: Summing | None = None,
     ):
         super().__init__()
         self._points = points or {}
         self.bounded = bounded
         self.copies = copies
+        self.summing = summing
         self.given: list[tuple[Tensor, int]] = []
         self._uniforms = uniforms or {}
         self._memory = memory or {}

@@ -11,6 +11,7 @@ from ppgrad.core import Memory
 from ppgrad.engine.assignment.assignment import Assignment
 from ppgrad.engine.running.sampler import Sizes
 from ppgrad.engine.running.site import Site
+from ppgrad.engine.running.summed_out import outside_of_sums
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Setup:
     sizes: Sizes
     couples_lanes: bool = False
     splits_slices: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "costs", outside_of_sums(self.costs))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ppgrad.engine.dependence.dependence import SequencePath
 from ppgrad.engine.dependence.order import AGAIN
 from ppgrad.estimators.discrete.relaxation import relaxed_log_prob
 
-Kind = Literal["draw", "noise", "replayed", "observed", "reward", "factor", "deterministic"]
+Kind = Literal["draw", "noise", "replayed", "observed", "reward", "factor", "deterministic", "enumerated", "sum"]
 
 
 class Drawn(NamedTuple):
@@ -72,6 +72,10 @@ class Site:
         self.drawn = drawn
         self.is_relaxed = is_relaxed
         self.is_bounded = is_bounded
+        self.members: tuple[str, ...] = (self.name,)
+        """The sites whose densities its own is computed from: of a sum all that it has absorbed."""
+        self.is_in_sum = False
+        """Whether its density is part of a sum, and no cost by itself."""
         self._scale, self._mask = node["scale"], node["mask"]
         self.plates, self.sequence, self.subsampling = _read_frames(node)
 
@@ -142,6 +146,25 @@ class Site:
     def weighted(self, term: Tensor) -> Tensor:
         """A term of the site's batch shape with Pyro's scale and mask."""
         return term if self.is_plain else scale_and_mask(term, self._scale, self._mask)
+
+    @property
+    def scale(self) -> float | Tensor:
+        """What Pyro multiplies the log-probability by."""
+        return self._scale
+
+    @property
+    def mask_shape(self) -> torch.Size:
+        """The shape of the mask."""
+        return self._mask.shape if isinstance(self._mask, Tensor) else torch.Size()
+
+    @property
+    def factor(self) -> Tensor:
+        """The log density as a factor of a sum: masked, unless the site itself is summed out, and not scaled."""
+        if self.kind == "enumerated":
+            density: Tensor = without_mask(self.fn).log_prob(self.value)
+        else:
+            density = self._raw_log_prob if self._mask is None else scale_and_mask(self._raw_log_prob, 1.0, self._mask)
+        return density.float() if density.dtype in (torch.bfloat16, torch.float16) else density
 
     @property
     def is_plain(self) -> bool:

@@ -77,3 +77,14 @@ def test_pyros_own_flag_is_read() -> None:
 
     objective = ExpectedReturn()
     assert objective.prepare(model).executor.branches == 2
+
+
+def test_too_many_branches_name_the_cost_that_couples_them() -> None:
+    def chain() -> None:
+        logits, z = parameters({"l": torch.zeros(4, 4)})["l"], torch.tensor(0)
+        for t in range(12):
+            z = ppgrad.policy(f"z_{t}", dist.Categorical(logits=logits[z]))
+            ppgrad.reward(f"r_{t}", z)
+
+    with pytest.raises(InvalidInput, match=r"'r_11' depends on 12 of them together: 'z_0', 'z_1', 'z_2', …\. Choose"):
+        ppgrad.gradient(ExpectedReturn(Enumerate()), chain)
