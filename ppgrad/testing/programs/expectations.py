@@ -112,7 +112,7 @@ def _joined(groups: Sequence[Outcomes]) -> Outcomes:
     """The outcomes of all structures as one."""
     if len(groups) == 1:
         return groups[0]
-    columns = {name: torch.cat([getattr(each, name) for each in groups]) for name in _COLUMNS}
+    columns: dict[str, Any] = {name: torch.cat([getattr(each, name) for each in groups]) for name in _COLUMNS}
     ratios = tuple((ratio, weight, where) for where, each in enumerate(groups) for ratio, weight in each.ratios)
     return replace(groups[0], **columns, ratios=tuple(_placed(ratios, groups)))
 
