@@ -15,7 +15,7 @@ from ppgrad.testing.programs.data import Branch, Draw, Program, walk
 from ppgrad.testing.programs.expectations import Exact, Goal, exact_gradient, goals
 from ppgrad.testing.programs.interpreter import TooLarge
 from ppgrad.testing.programs.shapes import KINDS, SHAPES
-from ppgrad.testing.serving import families, glob_of
+from ppgrad.testing.serving import families, glob_of, goal_under
 from ppgrad.testing.trials import Trial, Verdict, tried
 
 T = TypeVar("T")
@@ -43,9 +43,10 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.estimator!r} × {self.objective} × {self.shape}"
 
-    @property
+    @cached_property
     def goal(self) -> Goal:
-        return _turn([goal for goal in goals() if goal.name == self.objective], str(self), "goal")
+        goal = _turn([goal for goal in goals() if goal.name == self.objective], str(self), "goal")
+        return goal_under(goal, [self.estimator])
 
     @property
     def mode(self) -> str:

@@ -13,7 +13,7 @@ from ppgrad.testing.programs.expectations import Exact, Goal, exact_gradient, go
 from ppgrad.testing.programs.interpreter import TooLarge
 from ppgrad.testing.programs.printing import has_fixed_priors
 from ppgrad.testing.programs.shrinking import shrunk
-from ppgrad.testing.serving import glob_of, serving
+from ppgrad.testing.serving import glob_of, goal_under, serving
 from ppgrad.testing.trials import MODES, Trial, Verdict, tried
 
 ROUGH = 1e-3
@@ -49,8 +49,12 @@ def conforming(source: random.Random, failure_rate: float) -> Trial | Found:
             continue
         for _ in range(_CHOICES):
             mode = source.choice(_MODES)
-            trial = Trial(program, goal, _sites(program, goal, mode, source), mode)
-            verdict = tried(trial, exact, replicates_of(trial), failure_rate)
+            sites = _sites(program, goal, mode, source)
+            trial = Trial(program, goal_under(goal, sites.values()), sites, mode)
+            against = exact if trial.goal is goal else known(program, trial.goal)
+            if against is None:
+                continue
+            verdict = tried(trial, against, replicates_of(trial), failure_rate)
             if verdict.word == "fails":
                 return smallest(trial, failure_rate)
             if verdict.word == "conforms":
@@ -80,8 +84,10 @@ def _by_itself(program: Program, mode: str) -> bool:
 
 def smallest(trial: Trial, failure_rate: float) -> Found:
     """The smallest trial like one that failed, that fails."""
+    original = next(goal for goal in goals() if str(goal) == str(trial.goal))
 
     def verdict(smaller: Trial) -> Verdict:
+        smaller = replace(smaller, goal=goal_under(original, smaller.sites.values()))
         exact = known(smaller.program, smaller.goal)
         if exact is None:
             return Verdict("conforms")

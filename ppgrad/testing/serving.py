@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 
 import pyro.distributions as dist
@@ -14,6 +16,7 @@ from ppgrad.estimators import ScoreFunction
 from ppgrad.objectives.joint import JointObjective
 from ppgrad.testing.conformance import estimator_examples
 from ppgrad.testing.programs.data import Draw, Fn
+from ppgrad.testing.programs.expectations import Goal
 from ppgrad.testing.programs.printing import fn_text
 from ppgrad.testing.programs.shapes import KINDS
 
@@ -34,6 +37,16 @@ def families(estimator: Estimator) -> tuple[str, ...]:
     infos = {family: [_site(family, name, 2) for name in ("ExpectedReturn", "ELBO")] for family in KINDS}
     served = [family for family, sites in infos.items() if any(estimator.refusal(site) is None for site in sites)]
     return tuple(served or KINDS)
+
+
+def goal_under(goal: Goal, estimators: Iterable[Estimator]) -> Goal:
+    """The objective as it is where these estimators serve.
+
+    A bound by weights has one joint weight, and not one for each slice, where an estimator relaxes or differentiates
+    the cost of another run; see `ImportanceBound`.
+    """
+    joint = any(estimator.needs.relaxed or estimator.needs.slopes for estimator in estimators)
+    return replace(goal, by_slice=False) if joint and goal.by_slice else goal
 
 
 def glob_of(step: Draw) -> str:

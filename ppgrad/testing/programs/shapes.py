@@ -91,14 +91,14 @@ def plate_to_global(kind: Kind) -> Program:
 
 
 def nested_plates(kind: Kind) -> Program:
-    """A plate in a plate, with a cost in both and one in the outer one."""
+    """A plate in a plate; for continuous sites one of them has one element, for quadrature goes over each."""
     x, inside = kind.number.format("x"), Place(("n", "m"))
     steps = (
-        draw(kind, "x", "a + torch.tensor([[0.0], [0.4]])", inside),
+        draw(kind, "x", "a + torch.tensor([[0.1]])" if kind.continuous else "a + torch.tensor([[0.0], [0.4]])", inside),
         Cost("c", f"({x} - torch.tensor([0.6, -0.2])) ** 2", inside),
         _seen(x, inside),
     )
-    return Program({"a": (0.3, -0.5)}, steps, (N, M), by_slice=True)
+    return Program({"a": (0.3, -0.5)}, steps, (N, replace(M, size=1) if kind.continuous else M), by_slice=True)
 
 
 def event(kind: Kind) -> Program:
@@ -117,12 +117,12 @@ def event_of_two_dimensions(kind: Kind) -> Program:
 
 
 def plate_of_events(kind: Kind) -> Program:
-    """A vector in each slice of a plate."""
+    """A vector in each slice of a plate; for continuous sites of one element, for quadrature goes over each."""
     x, inside = kind.number.format("x"), Place(("n",))
-    both = f"({x} * torch.tensor([1.0, -0.5])).sum(-1)"
-    drive = "a + torch.tensor([[0.0], [0.4]])"
+    size = 1 if kind.continuous else 2
+    both = f"({x} * torch.tensor([1.0, -0.5])[:{size}]).sum(-1)"
     steps = (
-        event_draw(kind, "x", drive, (2,), inside),
+        event_draw(kind, "x", f"a[:{size}] + torch.tensor([[0.0], [0.4]])", (size,), inside),
         Cost("c", f"({both} - torch.tensor([0.6, -0.2])) ** 2", inside),
         _seen(both, inside),
     )
