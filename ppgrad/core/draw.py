@@ -44,7 +44,7 @@ class Draw:
         extras: further tensors that the estimator's ``sample`` handed out: lanes, padded plates,
             and whatever they have to the right of the batch shape.
         discount: by what the objective multiplies a reward that is earned next.
-        active: where the draw matters; None for everywhere.
+        active: the mask of ``infer["active"]``, elsewhere than which the score is 0; None for everywhere.
     """
 
     name: str
@@ -90,7 +90,8 @@ class Signal:
         alternatives: the downstream cost in the branch of each alternative, ``(n, *lanes, *padded
             plates)``; for an estimator that goes element by element followed by the event's shape,
             with the cost of replacing just that element.
-        base: the same of the value drawn; the scope of costs is that of the alternatives.
+        base: the downstream cost of the value drawn, in the plates of the alternatives; ``value`` may keep more
+            slices apart.
         relaxed: for an estimator whose needs say ``relaxed``, the whole downstream cost of each alternative's
             branch, with its graph and every cost counted once: ``(n, *lanes)``.
         gradients: for an estimator whose needs say ``slopes``, the gradient of the downstream cost with

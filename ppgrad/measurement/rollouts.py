@@ -93,7 +93,7 @@ def _runs(program: Program, num: int) -> tuple[list[_Run], dict[str, Plates]]:
                 continue
             plates[site.name] = site.plates
             if site.kind == "reward":
-                numbers[f"reward:{site.name}"] = site.log_prob
+                numbers[f"reward:{site.name}"] = site.weighted_log_prob
             else:
                 numbers[f"value:{site.name}"] = site.value
                 numbers[f"log_prob:{site.name}"] = site.density

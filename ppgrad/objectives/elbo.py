@@ -70,7 +70,7 @@ def _closed(site: Site, divergence: Tensor) -> Tensor | None:
 
 def _cost(site: Site, all_orders: bool) -> Tensor | None:
     if not site.in_guide:
-        return -site.log_prob
+        return -site.weighted_log_prob
     if site.kind == "reward":
-        return -site.log_prob
-    return site.log_prob if site.carries_gradient or all_orders else site.log_prob.detach()
+        return -site.weighted_log_prob
+    return site.weighted_log_prob if site.carries_gradient or all_orders else site.weighted_log_prob.detach()

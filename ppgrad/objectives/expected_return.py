@@ -66,7 +66,7 @@ def return_costs(sites: Sequence[Site], discount: float) -> list[Tensor | None]:
         if time is None:
             costs.append(None)
         else:
-            costs.append(-site.log_prob if discount == 1.0 else -(discount**time) * site.log_prob)
+            costs.append(-site.weighted_log_prob if discount == 1.0 else -(discount**time) * site.weighted_log_prob)
     return costs
 
 

@@ -110,7 +110,9 @@ def _plates_around(entry: Entry) -> list[str]:
 
 def importance_costs(sites: Sequence[Site]) -> list[Tensor | None]:
     """log q − log p of each site; every gradient counts, since the weights do not average it out."""
-    return [site.log_prob if site.in_guide and site.kind != "reward" else -site.log_prob for site in sites]
+    return [
+        site.weighted_log_prob if site.in_guide and site.kind != "reward" else -site.weighted_log_prob for site in sites
+    ]
 
 
 def _why_joint(record: Record) -> str:

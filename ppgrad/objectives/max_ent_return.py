@@ -66,7 +66,7 @@ class MaxEntReturn(Objective):
         return discounts_to_come(sites, self.discount)
 
     def _surprise(self, site: Site) -> Tensor:
-        return -site.log_prob if site.carries_gradient or self.all_orders else -site.log_prob.detach()
+        return -site.weighted_log_prob if site.carries_gradient or self.all_orders else -site.weighted_log_prob.detach()
 
     def _entropy(self, site: Site) -> Tensor:
         if estimates_entropy(site.fn):

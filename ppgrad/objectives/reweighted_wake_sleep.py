@@ -124,7 +124,7 @@ class ReweightedWakeSleep(IWELBO):
                 f"The guide draws site '{site.name.removeprefix(_SLEEP)}', which the model has not: there is no dream "
                 "of it. Write ReweightedWakeSleep(insomnia=1.0)."
             )
-        return -(1.0 - self.insomnia) * site.log_prob
+        return -(1.0 - self.insomnia) * site.weighted_log_prob
 
 
 def _awake_then_asleep(model: Any, guide: Any, *args: Any, **kwargs: Any) -> None:

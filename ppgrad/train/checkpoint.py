@@ -1,4 +1,7 @@
-"""Checkpoints as files: written in one step, checked when they are read, safe to load."""
+"""Checkpoints as files: written in one step, checked when they are read, safe to load.
+
+What one holds is up to `ppgrad.train.loop`, the names of a program's sites to `ppgrad.train.inspection`.
+"""
 
 from __future__ import annotations
 

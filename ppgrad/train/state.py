@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ppgrad.core.generators import accelerator_state, set_accelerator_state
-from ppgrad.engine.program.program import Program, held
+from ppgrad.engine.program.program import Program, reachable
 
 
 def fixed_tensors(program: Program, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What modules of the program hold beside the parameters in training: buffers, frozen parameters."""
     seen = {id(leaf) for leaf in trained.values()}
     found: dict[str, Tensor] = {}
-    for name, value in held(program):
+    for name, value in reachable(program):
         if isinstance(value, torch.nn.Module):
             for inner, leaf in (*value.named_parameters(), *value.named_buffers()):
                 if id(leaf) not in seen:

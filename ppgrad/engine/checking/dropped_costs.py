@@ -28,7 +28,7 @@ ROUNDING = 16
 """Numbers that differ by less than this many times their precision count as the same."""
 
 Terms = dict[str, Tensor]
-"""Costs of the sites that are not random, and densities of those that are, by what a message calls them."""
+"""Costs of the sites that are not random, and densities of those that are, by the words for them in a warning."""
 
 
 def check_no_cost_dropped(
@@ -99,7 +99,7 @@ def _densities(sites: Iterable[Site], values: Mapping[str, Tensor] | None = None
 
 
 def _without_path(terms: Terms, values: Sequence[Tensor]) -> Terms:
-    """The terms that were computed from none of ``values``, as far as the graph knows."""
+    """The terms that were computed from none of ``values``, according to autograd's graph."""
     ends: set[Any] = {value.grad_fn for value in values}
     users: dict[Any, list[Any]] = defaultdict(list)
     stack = [term.grad_fn for term in terms.values() if term.grad_fn is not None]
@@ -133,7 +133,7 @@ class _Reruns:
     ) -> tuple[Site, list[str]] | None:
         """The first site whose value changes some of ``terms``, and which; None if none does, or nothing can be said.
 
-        A site whose estimator looks for jumps is passed over where it finds one: it mends that itself.
+        A site whose estimator looks for jumps is passed over where it finds one: it keeps the gradient right there.
         """
         try:
             moved = {site.name: without_mask(site.fn).sample() for site in movable}

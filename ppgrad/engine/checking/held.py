@@ -41,7 +41,7 @@ class HeldRuns:
         return self._executor.vectorize
 
     def terms(self, values: Mapping[str, Tensor], count: int, sites: Sequence[Site]) -> list[list[Tensor]]:
-        """For each of ``sites`` what there is of its cost and its density, ``(count, …)``; runs have the same noise.
+        """For each of ``sites`` its cost and its density, ``(count, …)``, what there is; all runs share one seed.
 
         Args:
             values: of draws, ``(count, …)``.

@@ -57,13 +57,13 @@ def check_finite(sites: Sequence[Site], costs: Sequence[Tensor | None]) -> None:
     for site, cost in zip(sites, costs, strict=True):
         matters = cost is not None or site.is_random
         if site.kind == "reward":
-            bad = _first_bad(site.log_prob)
+            bad = _first_bad(site.weighted_log_prob)
             if bad is not None:
                 raise NonFinite(f"Reward site '{site.name}' is {bad:g}. Keep rewards finite.")
         elif matters:
             bad = None if site.kind == "observed" else _first_bad(site.value)  # missing data may be written as NaN
             if bad is None:
-                bad = _first_bad(site.log_prob)
+                bad = _first_bad(site.weighted_log_prob)
             if bad is not None:
                 check_parameters(site.name, site.fn)
                 if lies_outside(site):

@@ -30,7 +30,7 @@ class Factor(NamedTuple):
 
 
 class Eliminated(NamedTuple):
-    """What is left of some factors: their places, the plates in which slices are apart, and the packed result."""
+    """What is left of some factors: their indices, the plates in which slices are apart, and the packed result."""
 
     factors: tuple[int, ...]
     plates: Symbols
@@ -38,13 +38,13 @@ class Eliminated(NamedTuple):
 
 
 class _Ring(LogRing):
-    """Pyro's ring of logarithms, with a backend that runs in any lanes."""
+    """Pyro's ring of logarithms, with a backend of opt_einsum (a module, by name) that runs under vmap."""
 
     _backend = f"{__name__.rpartition('.')[0]}.log_einsum"
 
 
 def connected(factors: Sequence[Factor], variables: Symbols) -> list[tuple[int, ...]]:
-    """The places of factors in groups that share no variable, in the order of their first."""
+    """The indices of factors in groups that share no variable, in the order of their first."""
     groups: dict[int, list[int]] = {}
     held: dict[int, set[str]] = {}
     owner: dict[str, int] = {}
@@ -69,7 +69,7 @@ def eliminate(factors: Sequence[Factor], places: tuple[int, ...], variables: Sym
 
     Args:
         factors: all of them.
-        places: of those that are connected.
+        places: the indices of those that are connected.
         variables: the dimensions to sum out.
 
     Raises:
@@ -83,6 +83,7 @@ def eliminate(factors: Sequence[Factor], places: tuple[int, ...], variables: Sym
         tree.setdefault(factors[place].plates, []).append(factors[place].density)
     ((plates, (density,)),) = contract_tensor_tree(tree, set(variables), ring=_Ring()).items()
     dims = density._pyro_dims
+    # The backend has the lowest number in place of −∞, whose gradient would be NaN.
     density = torch.where(density > lowest(density.dtype) / 2, density, -math.inf)
     density._pyro_dims = dims  # type: ignore[attr-defined]
     return Eliminated(places, plates, density)

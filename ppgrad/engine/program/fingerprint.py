@@ -1,4 +1,4 @@
-"""What a program, and who runs it, must have in common with another run for what was learned of it to hold."""
+"""Keys of programs, objectives and arguments: where they are equal, what is known of a program still holds."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Same:
 
 
 def kind(argument: Any) -> Hashable:
-    """What of an argument can change a program's structure, or whose parameters it has."""
+    """What of an argument can change a program's structure, or which parameters are trained."""
     if isinstance(argument, Tensor):
         data = argument.shape, argument.dtype, argument.device
         return id(argument) if argument.requires_grad else data
     if type(argument) is float:
-        return float  # data, as a tensor is: what it does to the structure is looked at in every run
+        return float  # data, as a tensor is: what it does to the structure is checked in every run
     return argument.shape if isinstance(argument, np.ndarray) else _of_value(argument)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.core import InvalidProgram
-from ppgrad.engine.program.program import Program, held, passed
+from ppgrad.engine.program.program import Program, passed, reachable
 
 logger = logging.getLogger("ppgrad")
 
@@ -21,7 +21,7 @@ _noted: set[frozenset[str]] = set()
 
 
 def named_parameters(program: Program, registered: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every tensor of ``program`` that wants a gradient, by name; by its first, where it has several.
+    """Every tensor of ``program`` that wants a gradient, by name; where it has several, the first wins.
 
     Names come from the param store for what the program registered there; else from the argument
     or the variable that holds a module or a tensor: ``policy.weight`` for an argument ``policy``.
@@ -38,7 +38,7 @@ def named_parameters(program: Program, registered: dict[str, Tensor]) -> dict[st
 def ids_of_parameters(program: Program, registered: dict[str, Tensor]) -> set[int]:
     """The ``id`` of every tensor that `named_parameters` has a name for."""
     found = [*registered.values()]
-    for _, value in held(program, named=False):
+    for _, value in reachable(program, named=False):
         found += [value] if isinstance(value, Tensor) else value.parameters()
     return {id(leaf) for leaf in found if leaf.requires_grad and leaf.is_leaf}
 
@@ -94,7 +94,10 @@ def _listed(names: Collection[str]) -> str:
 
 
 def register_again(named: dict[str, Tensor], by_program: frozenset[str]) -> None:
-    """Put back the module parameters that the program registers and that were forgotten since: vmap cannot."""
+    """Put back the module parameters that the program registers and that were removed from the store since.
+
+    Under vmap, ``pyro.module`` could not: what it registered there would be a tensor of one lane.
+    """
     store = pyro.get_param_store()
     for name in by_program - set(store.keys()):
         if name in named:
@@ -114,7 +117,7 @@ def unconstrained(value: Any) -> Tensor:
 
 
 def include_registered(named: dict[str, Tensor], registered: Mapping[str, Any]) -> None:
-    """Add to ``named`` the parameters that a run registers by ``pyro.param`` and no run before, as in a rare branch."""
+    """Add to ``named`` the parameters that a run was the first to register by ``pyro.param``, as in a rare branch."""
     for name, value in registered.items():
         if name not in named:
             leaf = value.unconstrained() if hasattr(value, "unconstrained") else value
@@ -146,7 +149,7 @@ def _forget(name: str) -> None:
 @contextmanager
 def buffers_unchanged(program: Program) -> Iterator[None]:
     """Put the buffers of the program's modules (a batch norm's statistics) back on leaving."""
-    modules = [value for _, value in held(program) if isinstance(value, torch.nn.Module)]
+    modules = [value for _, value in reachable(program) if isinstance(value, torch.nn.Module)]
     kept = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
     try:
         yield
@@ -157,7 +160,7 @@ def buffers_unchanged(program: Program) -> Iterator[None]:
 
 
 def _tensors(program: Program) -> Iterator[tuple[str, Tensor]]:
-    for name, value in held(program):
+    for name, value in reachable(program):
         if isinstance(value, Tensor):
             yield name, value
         else:

@@ -66,7 +66,7 @@ class Program:
 
     @cached_property
     def contents(self) -> list[tuple[str, Any]]:
-        """What it can get at, down to what is not looked into; arguments go by their place."""
+        """Everything that it can reach, two objects deep, by name; arguments are named by their place."""
         return list(_everything(self, _placed))
 
 
@@ -87,7 +87,7 @@ def program_of(model: Any, guide: Any = None, args: Any = (), kwargs: Any = None
     return Program(model, guide, tuple(args), dict(kwargs or {}))
 
 
-def held(program: Program, named: bool = True) -> Iterator[tuple[str, Held]]:
+def reachable(program: Program, named: bool = True) -> Iterator[tuple[str, Held]]:
     """Every module and tensor that the program can get at, with the name of what holds it.
 
     Not ``named``, arguments go by their place: it takes half the time.
@@ -116,7 +116,7 @@ def passed(program: Program) -> Iterator[Held]:
 
 def tensors_held(program: Program) -> Iterator[Tensor]:
     """Every tensor that the program can get at, those of its modules included."""
-    for _, value in held(program, named=False):
+    for _, value in reachable(program, named=False):
         yield from [value] if isinstance(value, Tensor) else tensors_of(value)
 
 
@@ -136,7 +136,7 @@ def functions(program: Program) -> Iterator[Callable[..., Any]]:
 
 
 def is_data(leaf: Any) -> bool:
-    """Whether an argument is a tensor that nothing is learned of."""
+    """Whether an argument is a tensor that requires no gradient."""
     return isinstance(leaf, Tensor) and not leaf.requires_grad
 
 

@@ -23,7 +23,7 @@ from ppgrad.engine.running.batched_draws import draws_of_lanes
 
 logger = logging.getLogger("ppgrad")
 
-BRANCHES_AT_ONCE = 4096
+GRID_POINTS_AT_ONCE = 4096
 """How many grid points of one particle run together."""
 
 
@@ -87,7 +87,7 @@ def in_every_lane(
         if points == 1:
             return lane(token, _first(indices), noise, _first(own))
         return vectorized(
-            lambda last, i, x: lane(token + last, i, noise, x), indices, own, lanes=points, at_once=BRANCHES_AT_ONCE
+            lambda last, i, x: lane(token + last, i, noise, x), indices, own, lanes=points, at_once=GRID_POINTS_AT_ONCE
         )
 
     if particles == 1:
@@ -169,7 +169,7 @@ class LaneTensors(TorchFunctionMode):
         return arg
 
     def own(self, tree: Any) -> Any:
-        """``tree`` with its parameters replaced; for what leaves the program untouched by torch."""
+        """``tree`` with its parameters replaced; for values that reach a site without a function of torch."""
         return tree_map(self._replace, tree)
 
 

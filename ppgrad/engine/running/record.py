@@ -86,7 +86,7 @@ class Record:
     def downstream(self, detached: bool = False) -> list[Sums]:
         """For each site the costs that its draw reaches, added up by the plates in which slices are apart.
 
-        What is no random site has none. ``detached``, the sums carry no gradient.
+        A site that is not random has an empty list. ``detached``: the sums carry no gradient.
         """
         costs: list[Any] = [entry.cost for entry in self.entries]
         if detached:

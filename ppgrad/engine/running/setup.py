@@ -21,10 +21,10 @@ class Setup:
     Args:
         assignment: the estimators.
         costs: the objective's cost of each site of a run, or None.
-        discounts: for each site, by what a reward that comes next is multiplied.
+        discounts: for each site, the discount of the next reward.
         sizes: how many particles are averaged, of how many importance samples each.
         couples_lanes: the objective is no sum over costs: every draw acts on all of it.
-        splits_slices: but for slices of plates that share no draw; each has a number of its own.
+        splits_slices: as ``couples_lanes``, but separately for each slice of the plates whose slices share no draw.
     """
 
     assignment: Assignment
@@ -35,12 +35,18 @@ class Setup:
     splits_slices: bool = False
 
     def __post_init__(self) -> None:
+        # What is summed out has no cost of its own: the sum has it.
         object.__setattr__(self, "costs", outside_of_sums(self.costs))
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run takes beside the program: see `Executor.execute`. The distributions may be checked after it."""
+    """What a run takes beside the program.
+
+    Args:
+        token, replacements, memory: see `Executor.execute`.
+        checks_after: the run's distributions are checked after it, all at once.
+    """
 
     token: Tensor | float
     replacements: Mapping[int, Tensor]

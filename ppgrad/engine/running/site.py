@@ -22,7 +22,7 @@ Kind = Literal["draw", "noise", "replayed", "observed", "reward", "factor", "det
 
 
 class Drawn(NamedTuple):
-    """How the sampler served a site; ``in_branch`` of a run that differs from the program as drawn.
+    """How the sampler served a site; ``in_branch``, the run is a branch, which differs from the program as drawn.
 
     ``log_weight`` is that of a point of a grid.
     """
@@ -44,8 +44,6 @@ class Drawn(NamedTuple):
 
 
 PLAIN = Drawn(None, {})
-
-
 """As the program itself draws."""
 
 
@@ -139,7 +137,7 @@ class Site:
         return f"Error while computing log_prob at site '{self.name}': {error}\nThe value has shape {shapes}. {mend}"
 
     @property
-    def log_prob(self) -> Tensor:
+    def weighted_log_prob(self) -> Tensor:
         """The log-probability with Pyro's scale and mask: a term of a bound, or a reward."""
         return self.weighted(self._raw_log_prob)
 

@@ -1,4 +1,4 @@
-"""What many sites have in common, computed for all of them at once."""
+"""The log densities of sites that are alike in one call, and the tensors of one run with lane dimensions in front."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _PARAMETERS: dict[type, tuple[str, ...]] = {
 def evaluate_together(sites: Sequence[Site]) -> None:
     """Evaluate the densities of sites whose distributions are alike in one call for each kind.
 
-    The others evaluate theirs when they are asked for it. The gradient of one density then gives the
-    parameters of the other sites a zero.
+    The others evaluate theirs when they are asked for it. The gradient of one density with respect
+    to the parameters of the other sites is then zero, and not None.
     """
     groups: dict[Any, list[Site]] = {}
     for site in sites:
@@ -74,7 +74,8 @@ def _log_prob(fns: Sequence[Any], values: Tensor) -> Tensor:
 def with_lanes(kept: Sequence[Mapping[str, Any]], together: bool) -> list[dict[str, Any]]:
     """The tensors of one run, with two lane dimensions of size one in front.
 
-    Not ``together``, each on its own: the gradient of no cost or density touches what another came from.
+    Without ``together`` no tensors are stacked, so that the gradient of a cost or density reaches what it alone was
+    computed from.
     """
     result: list[dict[str, Any]] = [dict(one) for one in kept]
     groups: dict[Any, list[tuple[dict[str, Any], str]]] = {}

@@ -1,4 +1,4 @@
-"""The sites of a run in which some of the model's were summed out: what is left of them are costs of their own."""
+"""Replaces the sites of a run that depend on summed-out ones by one cost each: the log of their sum."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Costs = Callable[[Sequence[Site]], Sequence[Tensor | None]]
 
 
 def outside_of_sums(costs: Costs) -> Costs:
-    """An objective's costs, of sites whose density is part of a sum none: the sum has it."""
+    """``costs``, with None for the sites inside of a sum, which has theirs."""
 
     def found(sites: Sequence[Site]) -> list[Tensor | None]:
         rest = [site for site in sites if not site.is_in_sum]
@@ -38,7 +38,7 @@ def with_sums(sites: Sequence[Site], trace: Trace, nesting: int) -> list[Site]:
 
     Sites that share a summed-out one, directly or through others, have one sum: log Σ_z Π p, in the plates around all
     of them, masks inside and the scale, which they have in common, outside of the logarithm. As in Pyro's
-    ``TraceEnum_ELBO``, but for one thing: a mask does not make a summed-out site's own probabilities one each.
+    ``TraceEnum_ELBO``, but for one thing: a mask does not set a summed-out site's own probabilities to 1.
 
     Args:
         sites: of the run, the guide's and the model's.
@@ -144,7 +144,7 @@ def _same(one: float | Tensor, other: float | Tensor) -> bool:
     if one is other:
         return True
     if any(isinstance(x, Tensor) and (draws_up_front() or _is_in_lanes(x)) for x in (one, other)):
-        return True  # the first run, outside of lanes, has looked
+        return True  # the first run, outside of lanes, has compared them
     return math.isclose(float(one), float(other), rel_tol=1e-6)
 
 
