@@ -152,7 +152,7 @@ class Trainer:
         self._checkpoint.write(self.step, self._state())
 
     def _state(self) -> dict[str, Any]:
-        """What a checkpoint holds: all that the next steps depend on, the objective's memory included, and the metrics."""
+        """What a checkpoint holds: all that the next steps depend on, with the objective's memory, and the metrics."""
         tensors = self._tensors
         return {
             "fingerprint": self._fingerprint(tensors),
