@@ -24,6 +24,8 @@ from ppgrad.testing import (
 CASES = conformance_cases()
 # check_mean and check_constant_cost here, and as many again for the tests of variances and models.
 FAILURE_RATE = SUITE_FAILURE_RATE / (4 * len(CASES))
+# The means are compared by `make test`; of what follows it has one case in three, `make proof` the others.
+SOME_CASES = [case if i % 3 == 0 else pytest.param(case, marks=pytest.mark.proof) for i, case in enumerate(CASES)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -31,17 +33,17 @@ def test_mean(case: Case) -> None:
     check_mean(case, FAILURE_RATE)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", SOME_CASES, ids=str)
 def test_constant_cost(case: Case) -> None:
     check_constant_cost(case, FAILURE_RATE)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", SOME_CASES, ids=str)
 def test_float64(case: Case) -> None:
     check_float64(case)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", SOME_CASES, ids=str)
 def test_pure(case: Case) -> None:
     check_pure(case)
 
