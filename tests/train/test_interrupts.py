@@ -45,15 +45,15 @@ def test_stopping_and_callbacks(tmp_path: Path) -> None:
     assert again.stopped == "stop_when"
 
 
-def nan_later(after: int) -> Callable[[], None]:
-    calls: list[int] = []
+def nan_in_step(step: int) -> Callable[[], None]:
+    seen: set[float] = set()  # the parameter has another value in every step
 
     def fails() -> None:
         loc = pyro.param("loc", torch.tensor(0.0))
         x = ppgrad.policy("x", dist.Normal(loc, 1.0))
-        calls.append(1)
+        seen.add(loc.item())
         ppgrad.reward("r_1", -((x - 3) ** 2))
-        ppgrad.reward("r_2", x * (math.nan if len(calls) > after else 1.0))
+        ppgrad.reward("r_2", x * (math.nan if len(seen) >= step else 1.0))
 
     return fails
 
@@ -61,7 +61,7 @@ def nan_later(after: int) -> Callable[[], None]:
 def test_a_reward_that_turns_nan_names_site_step_and_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
     with pytest.raises(NonFinite, match=r"'r_2' is nan.*at step 9\. The last good checkpoint, .*run.pt, is of step 8"):
-        fit(ExpectedReturn(), nan_later(10), steps=30, checkpoint=path, checkpoint_every=4)
+        fit(ExpectedReturn(), nan_in_step(9), steps=30, checkpoint=path, checkpoint_every=4)
     saved = torch.load(path, weights_only=True)["content"]
     assert saved["step"] == 8
     assert torch.equal(saved["parameters"]["loc"], pyro.param("loc").detach())
@@ -93,12 +93,13 @@ def test_weights_that_overflow_are_not_saved(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_finishes_the_step_and_leaves_a_checkpoint(tmp_path: Path) -> None:
-    path, calls = tmp_path / "run.pt", []
+    path, seen, sent = tmp_path / "run.pt", set(), []
 
     def interrupted() -> None:
         program()
-        calls.append(1)
-        if len(calls) == 7:
+        seen.add(pyro.param("loc")[0].item())  # another value in every step
+        if len(seen) == 4 and not sent:
+            sent.append(1)
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt, match=r"after step 4\. Go on from .*run.pt"):

@@ -18,6 +18,7 @@ from torch.utils._pytree import SUPPORTED_NODES, TreeSpec, tree_leaves, tree_str
 
 from ppgrad.core.arguments import shown
 from ppgrad.core.errors import InvalidInput
+from ppgrad.policies import Policy
 
 Held = Tensor | torch.nn.Module
 
@@ -98,7 +99,7 @@ def reachable(program: Program, named: bool = True) -> Iterator[tuple[str, Held]
 
 
 def passed(program: Program) -> Iterator[Held]:
-    """The modules and tensors that were handed over to be learned: as a program, among arguments, to a rollout."""
+    """The modules and tensors that are there to be learned: a program, its arguments, a `Policy`, that of a rollout."""
     seen: set[int] = set()
     handed = list(program.leaves)
     for function in (program.model, program.guide):
@@ -108,6 +109,7 @@ def passed(program: Program) -> Iterator[Held]:
         if isinstance(function, torch.nn.Module):
             handed.append(function)
     handed += [function.rollout.policy for function in functions(program) if hasattr(function, "rollout")]
+    handed += [value for _, value in program.contents if isinstance(value, Policy)]
     for value in handed:
         for _, item in _in_value("", value, 2, seen):
             if isinstance(item, Tensor | torch.nn.Module):
