@@ -54,8 +54,8 @@ class UpFront(TorchDispatchMode):  # type: ignore[no-untyped-call]
         used, native = position
         if native < len(self._native):
             raise Unsupported(
-                f"The estimator runs the program again with the same noise, and that of {self._native[native]} cannot "
-                "be drawn up front. Write compile=False."
+                f"The program would run again with the same noise, and that of {self._native[native]} cannot be drawn "
+                "up front. Write compile=False."
             )
         self._most = self.counts()
         self.used = dict(used)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from ppgrad.core import InvalidInput, Memory, PpgradError
+from ppgrad.core import InvalidInput, Memory, PpgradError, Unsupported
 from ppgrad.core.generators import draws_up_front, generator_state, restore_generators
 from ppgrad.engine.program.parameters import include_registered
 from ppgrad.engine.program.program import Program
@@ -195,7 +195,10 @@ class Executor:
         end = generator_state()
 
         def replay(branch: Branch) -> Record:
-            restore_generators(start)
+            try:
+                restore_generators(start)
+            except Unsupported as error:  # compiled, where some noise cannot be had again
+                raise Unsupported(f"The estimator of site '{branch.site}' asks for other values. {error}") from None
             with pyro.validation_enabled(False):  # a relaxed value may lie outside of the support
                 return self._record(lanes(branch))
 

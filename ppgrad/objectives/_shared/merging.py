@@ -16,13 +16,17 @@ def merged(served: Sequence[Served]) -> tuple[Served, ...]:
     """Put the lanes of records that took different turns together again, site by site.
 
     A baseline over particles compares all particles that reached the site: whether another
-    particle reached it does not depend on this one.
+    particle reached it does not depend on this one. Those at which the site has another distribution, and so other
+    extras or alternatives, are compared among each other.
     """
     if len({draw.name for draw, _, _ in served}) == len(served):
         return tuple(served)
     groups: dict[Any, list[Served]] = {}
     for draw, signal, estimator in served:
-        key: Any = (draw.name, draw.plates, draw.value.shape[2:], draw.log_prob.dim(), type(estimator))
+        extras = tuple((name, extra.shape[2:]) for name, extra in draw.extras.items())
+        shapes = draw.value.shape[2:], draw.log_prob.dim(), extras
+        alternatives = len(signal.alternatives) if signal.has_alternatives else 0
+        key: Any = (draw.name, draw.plates, shapes, alternatives, type(estimator))
         if estimator.needs.chain:
             key = (len(groups),)
         groups.setdefault(key, []).append((draw, signal, estimator))
