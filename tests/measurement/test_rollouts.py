@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import arviz
 import numpy as np
 import pyro
@@ -78,3 +80,29 @@ def test_observed_sites_and_numpy_rewards() -> None:
     found = ppgrad.rollouts(program, num=8)
     np.testing.assert_allclose(found["rollouts"]["r"].values, np.sin(found["rollouts"]["x"].values), rtol=1e-5)
     assert "y" in found["rollouts_log_prob"]
+
+
+@pytest.mark.parametrize(
+    ("site", "variable"),
+    [("agent/a", "agent.a"), ("a/b/c", "a.b.c"), ("chain", "site_chain"), ("draw", "site_draw"), ("time", "site_time")],
+)
+def test_names_that_a_file_cannot_have_are_changed(site: str, variable: str, tmp_path: Path) -> None:
+    def program() -> None:
+        with pyro.plate("world/plate", 3):
+            ppgrad.reward("earned/r", ppgrad.policy(site, dist.Normal(0.0, 1.0)))
+
+    file = tmp_path / "rollouts.nc"
+    ppgrad.rollouts(program, num=4).to_netcdf(str(file))
+    read = arviz.from_netcdf(str(file))
+    assert read["rollouts"][variable].shape == (2, 2, 3)
+    assert read["rollouts"][variable].dims[2] == f"{variable}_world.plate"
+    assert read["rollouts"]["earned.r"].shape == (2, 2, 3)
+
+
+def test_two_sites_that_would_have_one_name_are_refused() -> None:
+    def program() -> None:
+        ppgrad.policy("a.b", dist.Normal(0.0, 1.0))
+        ppgrad.reward("r", ppgrad.policy("a/b", dist.Normal(0.0, 1.0)))
+
+    with pytest.raises(ppgrad.InvalidProgram, match=r"'a/b' one of them"):
+        ppgrad.rollouts(program, num=2)
