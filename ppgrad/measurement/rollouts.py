@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppgrad.analysis.arviz import container
-from ppgrad.core import Estimator, Plates, SumsOver
+from ppgrad.core import Estimator, InvalidProgram, Plates, SumsOver
 from ppgrad.core.arguments import at_least
 from ppgrad.core.generators import random_state, set_random_state
 from ppgrad.engine.assignment.assignment import Assignment
@@ -64,10 +64,12 @@ def rollouts(
     for key in dict.fromkeys(key for one in runs for key in one):
         group, name = key.split(":", 1)
         array = _ragged([one.get(key) for one in runs])
-        dims = ("chain", "draw", *_dims(name, array[0].ndim, plates.get(name, frozenset())))
-        variable = (dims, array.reshape(chains, num // chains, *array.shape[1:]))
-        name = f"site_{name}" if name in ("reward", "ret") else name
-        (log_probs if group == "log_prob" else values)[name] = variable
+        variable = _variable(name)
+        dims = ("chain", "draw", *_dims(variable, array[0].ndim, plates.get(name, frozenset())))
+        there = log_probs if group == "log_prob" else values
+        if variable in there:
+            raise InvalidProgram(f"Two sites would be '{variable}' in the rollouts, '{name}' one of them. Rename it.")
+        there[variable] = (dims, array.reshape(chains, num // chains, *array.shape[1:]))
         if group == "reward":
             rewards.append(array.reshape(num, -1).sum(1))
     if rewards:
@@ -129,9 +131,15 @@ def _drawn(message: Mapping[str, Any]) -> Estimator | None:
     return ScoreFunction() if sums else None
 
 
+def _variable(name: str) -> str:
+    """A site's name as that of a variable: a slash separates groups there, and some names are taken."""
+    name = name.replace("/", ".")
+    return f"site_{name}" if name in ("reward", "ret", "chain", "draw", "time") else name
+
+
 def _dims(name: str, ndim: int, plates: Plates) -> list[str]:
     """Names of a site's dimensions: its plates', then numbered; prefixed, since no two sites share one."""
-    by_dim = {plate.dim: plate.name for plate in plates}
+    by_dim = {plate.dim: plate.name.replace("/", ".") for plate in plates}
     batch = max((-dim for dim in by_dim), default=0)
     names = [f"{name}_{by_dim.get(i - batch, f'batch_{i}')}" for i in range(min(batch, ndim))]
     return names + [f"{name}_dim_{i}" for i in range(ndim - len(names))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import arviz
@@ -94,3 +95,29 @@ def test_a_site_that_is_to_be_summed_has_one_value_in_a_run(infer: dict[str, Any
     found = ppgrad.rollouts(program, num=500)["rollouts"]
     assert found["z"].shape == (2, 250, 3)
     assert abs(float(found["z"].mean()) - 0.4) < 5 * math.sqrt(0.24 / 1500)
+
+
+@pytest.mark.parametrize(
+    ("site", "variable"),
+    [("agent/a", "agent.a"), ("a/b/c", "a.b.c"), ("chain", "site_chain"), ("draw", "site_draw"), ("time", "site_time")],
+)
+def test_names_that_a_file_cannot_have_are_changed(site: str, variable: str, tmp_path: Path) -> None:
+    def program() -> None:
+        with pyro.plate("world/plate", 3):
+            ppgrad.reward("earned/r", ppgrad.policy(site, dist.Normal(0.0, 1.0)))
+
+    file = tmp_path / "rollouts.nc"
+    ppgrad.rollouts(program, num=4).to_netcdf(str(file))
+    read = arviz.from_netcdf(str(file))
+    assert read["rollouts"][variable].shape == (2, 2, 3)
+    assert read["rollouts"][variable].dims[2] == f"{variable}_world.plate"
+    assert read["rollouts"]["earned.r"].shape == (2, 2, 3)
+
+
+def test_two_sites_that_would_have_one_name_are_refused() -> None:
+    def program() -> None:
+        ppgrad.policy("a.b", dist.Normal(0.0, 1.0))
+        ppgrad.reward("r", ppgrad.policy("a/b", dist.Normal(0.0, 1.0)))
+
+    with pytest.raises(ppgrad.InvalidProgram, match=r"'a/b' one of them"):
+        ppgrad.rollouts(program, num=2)

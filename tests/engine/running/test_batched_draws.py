@@ -63,6 +63,23 @@ def test_lanes_share_no_draw(family: str) -> None:
     assert draws.var() > 0
 
 
+NEAR: dict[str, Callable[[Tensor], TorchDistribution]] = {
+    "Beta": lambda u: dist.Beta(1e6 * u, 1e6 * (1 - u)),
+    "Dirichlet": lambda u: dist.Dirichlet(1e6 * torch.stack([u, 1 - u])),
+    "VonMises": lambda u: dist.VonMises(u, 1e6),
+}
+
+
+@pytest.mark.parametrize("family", NEAR)
+def test_each_lane_draws_by_its_own_parameters(family: str) -> None:
+    def program() -> None:
+        u = pyro.sample("u", dist.Uniform(0.2, 0.8))
+        x = ppgrad.policy("x", NEAR[family](u * pyro.param("one", torch.ones(())))).reshape(-1)[0]
+        ppgrad.cost("f", (x - u).abs())
+
+    assert 0 < ExpectedReturn(ppgrad.ScoreFunction(), num_particles=50).loss(program, None) < 0.01
+
+
 def test_torchs_own_draws_are_put_back() -> None:
     before = dirichlet._Dirichlet, von_mises._rejection_sample
     ppgrad.gradient(ExpectedReturn(num_particles=2), program_of("Beta"), seed=0)
