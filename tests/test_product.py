@@ -12,7 +12,9 @@ import ppgrad
 from ppgrad import Objective
 from ppgrad.testing import SUITE_FAILURE_RATE, estimator_examples
 from ppgrad.testing.cells import ROW, all_cells, some_cells
-from ppgrad.testing.programs.expectations import goals
+from ppgrad.testing.programs.expectations import exact_gradient, goals
+from ppgrad.testing.programs.shapes import KINDS, SHAPES
+from ppgrad.testing.trials import Trial, tried
 from tools.proof import TABLE, read
 
 CELLS = all_cells()
@@ -49,3 +51,30 @@ def test_no_cell_of_the_published_table_fails() -> None:
     rows = read()
     assert rows
     assert {line[ROW.index("verdict")] for line in rows} <= {"conforms", "refuses", "biased"}
+
+
+@pytest.mark.parametrize("shape", ["subsampled", "plate", "scalar"])
+def test_samples_of_one_divergence_are_of_the_same_data(shape: str) -> None:
+    """Ratios of samples of other data than each other's are no ratios of one posterior."""
+    goal = next(goal for goal in goals() if goal.name == "Divergence")
+    program = SHAPES[shape](KINDS["bernoulli"])
+    trial = Trial(program, goal, {"x": ppgrad.ScoreFunction(ppgrad.LeaveOneOut())}, "particles")
+    assert tried(trial, exact_gradient(program, goal), 4000, FAILURE_RATE).word == "conforms"
+
+
+@pytest.mark.parametrize("name", ["ExpectedReturn", "KLRegularized", "ELBO"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_site_that_only_some_runs_have_is_named_whatever_the_first_run_is(name: str, seed: int) -> None:
+    goal = next(goal for goal in goals() if goal.name == name)
+    program = SHAPES["branch_with_a_site"](KINDS["bernoulli"])
+    trial = Trial(program, goal, {"x": ppgrad.ScoreFunction(), "w": ppgrad.ScoreFunction()}, "vmap")
+    found = ppgrad.gradient(trial.objective, trial.defined["model"], trial.defined.get("guide"), seed=seed)
+    assert "a" in found
+
+
+def test_a_glob_of_no_site_is_still_refused() -> None:
+    goal = next(goal for goal in goals() if goal.name == "ExpectedReturn")
+    program = SHAPES["branch_with_a_site"](KINDS["bernoulli"])
+    trial = Trial(program, goal, {"v": ppgrad.ScoreFunction()}, "vmap")
+    with pytest.raises(ppgrad.InvalidAssignment, match="glob 'v' of sites= matches no random site"):
+        ppgrad.gradient(trial.objective, trial.defined["model"], seed=0)

@@ -114,11 +114,10 @@ class KLRegularized(ExpectedReturn):
     def prepare(self, model: Any, guide: Any = None, args: Any = (), kwargs: Any = None) -> Prepared:
         prepared = super().prepare(model, guide, args, kwargs)
         if not callable(self.reference):
-            for _ in range(RUNS_FOR_A_GLOB):  # a site that the first run lacks may be in another, where values decide
-                if self.reference.keys() <= self._matched:
-                    break
-                with other_draws():
-                    self.costs(ordinary_run(prepared.executor))
+            with other_draws():
+                for _ in range(RUNS_FOR_A_GLOB):  # a site that the first run lacks may be in another
+                    if not self.reference.keys() <= self._matched:
+                        self.costs(ordinary_run(prepared.executor))
             for glob in self.reference.keys() - self._matched:
                 raise InvalidAssignment(
                     f"The glob {glob!r} of reference= matches no policy site. Write one that does, or leave it out."
