@@ -179,6 +179,7 @@ BESIDE: dict[str, Callable[[], Objective]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::ppgrad.NotABound")  # nor is it by hand
 @pytest.mark.parametrize("name", BESIDE)
 def test_beside_any_estimator_it_is_the_sum_by_hand(name: str) -> None:
     """The same draws, the same credit: the gradients differ by rounding alone."""
